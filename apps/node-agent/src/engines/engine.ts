@@ -49,15 +49,22 @@ export interface EngineState {
 
 export interface Engine {
   readonly name: EngineName;
-  /** Adopts the running process or starts it, and makes the admitted set equal to `desired`. Safe to call again. */
-  start(desired: Iterable<Access>): Promise<void>;
+  /**
+   * Adopts the running process or starts it, and makes the admitted set equal to `desired`. Safe to call again.
+   * `beforeRemoval`, when given, is awaited before users that the adopted process still holds are removed.
+   */
+  start(desired: Iterable<Access>, beforeRemoval?: () => Promise<void>): Promise<void>;
   /** Refuses (AppError invalid_input) what the engine could not take; called before anything is changed. */
   validate(access: Access): void;
   /** Adds or changes access of these subscriptions. `beforeRemoval` is awaited before any counter can vanish. */
   apply(changes: Access[], beforeRemoval: () => Promise<void>): Promise<void>;
   /** Ends access and open sessions of these subscriptions, without touching the neighbours. */
   cut(ids: SubscriptionId[], beforeRemoval: () => Promise<void>): Promise<Map<SubscriptionId, CutResult>>;
-  /** All counters, absolute, in one read. Never resets anything. */
+  /**
+   * All counters, absolute, in one read. Never resets anything. WireGuard: the last reading of a peer removed since
+   * the call before (taken in the same breath as its removal, so after `beforeRemoval`) stands ahead of the living
+   * ones, once. A device removed and added again therefore shows twice in that answer: old boot first, then new.
+   */
   counters(): Promise<CounterReading[]>;
   /** What the engine really admits: asked from it, not remembered. */
   readBack(): Promise<EngineState>;
