@@ -1,0 +1,85 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { testDatabase, type TestDatabase } from '@penstock/testkit/postgres';
+import { createPool, type Pool } from './pool.js';
+import { migrate } from './migrate.js';
+import { withTransaction } from './transaction.js';
+
+let database: TestDatabase;
+let superuser: Pool;
+
+beforeAll(async () => {
+  database = await testDatabase();
+  superuser = createPool(database.superuserUrl, { applicationName: 'test' });
+});
+afterAll(async () => {
+  await superuser.end();
+  await database.drop();
+});
+
+test('every table with a tenant_id has row security enabled and forced, with a policy', async () => {
+  const { rows } = await superuser.query<{ table: string }>(`
+    SELECT c.relname AS table FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+      AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped)
+      AND c.relname <> 'platform'
+      AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid))`);
+  expect(rows).toEqual([]);
+});
+
+test('keys of tenant tables start with tenant_id', async () => {
+  // Looked up by a secret's hash before any tenant is known; the one platform row; the tenant list itself.
+  const { rows } = await superuser.query<{ index: string }>(`
+    SELECT i.indexrelid::regclass::text AS index FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+    WHERE i.indisunique AND NOT c.relispartition AND i.indkey[0] <> a.attnum
+      AND c.relname NOT IN ('platform', 'credential_route')`);
+  expect(rows).toEqual([]);
+});
+
+test('no service role owns a table, is a superuser or bypasses row security', async () => {
+  const { rows } = await superuser.query(`
+    SELECT rolname FROM pg_roles r WHERE rolname LIKE 'penstock%' AND (rolsuper OR rolbypassrls
+      OR (rolname <> 'penstock_owner' AND EXISTS (SELECT FROM pg_class c WHERE c.relowner = r.oid)))`);
+  expect(rows).toEqual([]);
+});
+
+test('migrations run again change nothing', async () => {
+  expect(await migrate(database.superuserUrl, database.name)).toEqual([]);
+});
+
+test('a transaction without a tenant sees no row, and one tenant never sees another', async () => {
+  const api = createPool(database.url('penstock_control_api'), { applicationName: 'test' });
+  const [a, b] = ['018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-00000000000b'];
+  try {
+    for (const tenantId of [a, b]) {
+      await withTransaction(
+        api,
+        (c) => c.query(`INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, 'x', 'customer')`, [tenantId]),
+        { tenantId: tenantId as string },
+      );
+    }
+    const seen = async (settings: { tenantId?: string }) =>
+      withTransaction(api, async (c) => (await c.query('SELECT tenant_id FROM tenant')).rows.length, settings);
+    expect(await seen({})).toBe(0);
+    expect(await seen({ tenantId: a as string })).toBe(1);
+    await expect(
+      withTransaction(api, (c) => c.query(`INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, 'y', 'customer')`, ['018f0000-0000-7000-8000-00000000000c']), { tenantId: a as string }),
+    ).rejects.toThrow(/row-level security/);
+  } finally {
+    await api.end();
+  }
+});
+
+test('the ledger and the audit log refuse UPDATE, DELETE and TRUNCATE, also from the owner', async () => {
+  const client = await superuser.connect();
+  try {
+    for (const table of ['ledger_frame', 'ledger_slice', 'audit_log']) {
+      for (const sql of [`DELETE FROM ${table}`, `TRUNCATE ${table}`]) {
+        await expect(client.query(sql)).rejects.toThrow(/append-only/);
+      }
+    }
+  } finally {
+    client.release();
+  }
+});

@@ -1,0 +1,54 @@
+// Connections to PostgreSQL. Bytes are bigint, times are Date; nothing else is converted.
+import pg from 'pg';
+import type { Logger } from '@penstock/service/logger';
+
+export type Pool = pg.Pool;
+export type Client = pg.PoolClient;
+
+const INT8 = 20;
+const INT8_ARRAY = 1016;
+const DATE = 1082;
+
+const types: pg.CustomTypesConfig = {
+  getTypeParser(oid: number, format?: 'text' | 'binary') {
+    if (format !== 'binary') {
+      if (oid === INT8) return BigInt;
+      if (oid === INT8_ARRAY) return (text: string) => (text === '{}' ? [] : text.slice(1, -1).split(',').map(BigInt));
+      if (oid === DATE) return (text: string) => text;
+    }
+    return pg.types.getTypeParser(oid, format ?? 'text') as (value: string) => unknown;
+  },
+} as pg.CustomTypesConfig;
+
+export interface PoolOptions {
+  applicationName: string;
+  /** Connections at most; a request waits `connectionTimeoutMs` for one. */
+  max?: number;
+  statementTimeoutMs?: number;
+  log?: Logger;
+}
+
+export const CONNECTION_TIMEOUT_MS = 5_000;
+export const STATEMENT_TIMEOUT_MS = 10_000;
+
+export function createPool(url: string, options: PoolOptions): Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: options.applicationName,
+    max: options.max ?? 10,
+    connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
+    idleTimeoutMillis: 30_000,
+    statement_timeout: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: 30_000,
+    keepAlive: true,
+    types,
+  });
+  // A connection that breaks while idle is replaced at its next use; without this listener it would end the process.
+  pool.on('error', (error) => options.log?.warn({ error }, 'idle database connection lost'));
+  return pool;
+}
+
+/** A single connection outside any pool, with the same types. The caller connects and ends it. */
+export function createClient(url: string, applicationName: string): pg.Client {
+  return new pg.Client({ connectionString: url, application_name: applicationName, keepAlive: true, types });
+}
