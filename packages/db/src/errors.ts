@@ -16,7 +16,10 @@ export function isConnectionError(error: unknown): boolean {
     connectionCodes.has(code) ||
     code.startsWith('08') ||
     code.startsWith('57P') ||
-    (error instanceof Error && /Connection terminated|timeout exceeded when trying to connect|Client has encountered/.test(error.message))
+    (error instanceof Error &&
+      /Connection terminated|timeout exceeded when trying to connect|Client has encountered/.test(
+        error.message,
+      ))
   );
 }
 
@@ -41,7 +44,10 @@ export function translateDatabaseError(error: unknown): unknown {
     case '55P03':
     case '53300':
     case '57014':
-      return new AppError('unavailable', 'the database is busy, try again', { ...detail, retryAfterMs: 1_000 });
+      return new AppError('unavailable', 'the database is busy, try again', {
+        ...detail,
+        retryAfterMs: 1_000,
+      });
     default:
       return isConnectionError(error)
         ? new AppError('unavailable', 'the database is not reachable', { ...detail, retryAfterMs: 1_000 })

@@ -25,10 +25,13 @@ export function listen(
   const again = (): void => {
     client = undefined;
     if (closed || timer !== undefined) return;
-    timer = setTimeout(() => {
-      timer = undefined;
-      void connect();
-    }, delayMs * (0.5 + Math.random() / 2));
+    timer = setTimeout(
+      () => {
+        timer = undefined;
+        void connect();
+      },
+      delayMs * (0.5 + Math.random() / 2),
+    );
     delayMs = Math.min(delayMs * 2, RECONNECT_MAX_MS);
   };
 

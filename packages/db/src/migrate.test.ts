@@ -60,11 +60,22 @@ test('a transaction without a tenant sees no row, and one tenant never sees anot
       );
     }
     const seen = async (settings: { tenantId?: string }) =>
-      withTransaction(api, async (c) => (await c.query('SELECT tenant_id FROM tenant')).rows.length, settings);
+      withTransaction(
+        api,
+        async (c) => (await c.query('SELECT tenant_id FROM tenant')).rows.length,
+        settings,
+      );
     expect(await seen({})).toBe(0);
     expect(await seen({ tenantId: a as string })).toBe(1);
     await expect(
-      withTransaction(api, (c) => c.query(`INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, 'y', 'customer')`, ['018f0000-0000-7000-8000-00000000000c']), { tenantId: a as string }),
+      withTransaction(
+        api,
+        (c) =>
+          c.query(`INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, 'y', 'customer')`, [
+            '018f0000-0000-7000-8000-00000000000c',
+          ]),
+        { tenantId: a as string },
+      ),
     ).rejects.toThrow(/row-level security/);
   } finally {
     await api.end();

@@ -13,7 +13,8 @@ const types: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
     if (format !== 'binary') {
       if (oid === INT8) return BigInt;
-      if (oid === INT8_ARRAY) return (text: string) => (text === '{}' ? [] : text.slice(1, -1).split(',').map(BigInt));
+      if (oid === INT8_ARRAY)
+        return (text: string) => (text === '{}' ? [] : text.slice(1, -1).split(',').map(BigInt));
       if (oid === DATE) return (text: string) => text;
     }
     return pg.types.getTypeParser(oid, format ?? 'text') as (value: string) => unknown;

@@ -49,7 +49,11 @@ export async function withTransaction<T>(
 /** One round trip: BEGIN and the settings are sent together and answered together. */
 async function begin(client: Client, settings: TransactionSettings): Promise<void> {
   const started = client.query('BEGIN');
-  if (settings.tenantId === undefined && settings.accountId === undefined && settings.tenantIds === undefined) {
+  if (
+    settings.tenantId === undefined &&
+    settings.accountId === undefined &&
+    settings.tenantIds === undefined
+  ) {
     await started;
     return;
   }

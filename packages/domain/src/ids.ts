@@ -41,4 +41,3 @@ export function idFromBytes<T extends Id<string>>(bytes: Uint8Array, offset = 0)
 function hexToId(hex: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
-

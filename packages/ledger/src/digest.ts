@@ -20,7 +20,11 @@ export function sliceDigest(headerBytes: Buffer, slice: SliceView): Buffer {
 }
 
 /** `prevDigest` is the header's own; it is named so that the link is visible. */
-export function frameDigest(prevDigest: Buffer, headerBytes: Buffer, sliceDigests: readonly Buffer[]): Buffer {
+export function frameDigest(
+  prevDigest: Buffer,
+  headerBytes: Buffer,
+  sliceDigests: readonly Buffer[],
+): Buffer {
   return blake3Digest(prevDigest, headerBytes, ...sliceDigests);
 }
 
@@ -37,4 +41,3 @@ export function verifyDigest(digest: Buffer, signature: Buffer, publicKey: KeyOb
 export function publicKeyFromSpki(der: Buffer): KeyObject {
   return createPublicKey({ key: der, format: 'der', type: 'spki' });
 }
-

@@ -221,7 +221,8 @@ export function decodeHeader(bytes: Buffer): { header: FrameHeader; length: numb
 
 /** Decodes a frame into views. Refuses anything that is not exactly one well-formed frame; allocates no copies. */
 export function decodeFrame(bytes: Buffer): FrameView {
-  if (bytes.length > FRAME_BYTES_MAX) throw new AppError('frame_too_large', 'frame is too large', { field: 'frame' });
+  if (bytes.length > FRAME_BYTES_MAX)
+    throw new AppError('frame_too_large', 'frame is too large', { field: 'frame' });
   const { header, length, sliceCount } = decodeHeader(bytes);
   const slices: SliceView[] = [];
   let at = length;
@@ -236,7 +237,8 @@ export function decodeFrame(bytes: Buffer): FrameView {
     at += SLICE_HEADER_BYTES;
     if (payloadBytes !== opened * OPENED_BYTES + rows * ROW_BYTES) throw malformed('slice length is wrong');
     if (bytes.length - at < payloadBytes) throw malformed('slice is cut off');
-    if (previous !== null && previous.compare(tenantId) >= 0) throw malformed('slices are not in tenant order');
+    if (previous !== null && previous.compare(tenantId) >= 0)
+      throw malformed('slices are not in tenant order');
     previous = tenantId;
     slices.push({ tenantId, opened, rows, prevDigest, payload: bytes.subarray(at, at + payloadBytes) });
     at += payloadBytes;

@@ -18,7 +18,10 @@ export function processEnvironment(): Environment {
  * Checks the environment against `schema` (a zod object of variable names). Throws AppError invalid_input whose
  * message holds one sentence a problem. The result is frozen.
  */
-export function loadConfig<S extends z.ZodObject>(schema: S, env: Environment = process.env): Readonly<z.output<S>> {
+export function loadConfig<S extends z.ZodObject>(
+  schema: S,
+  env: Environment = process.env,
+): Readonly<z.output<S>> {
   const problems: string[] = [];
   const values: Record<string, string> = {};
   for (const name of Object.keys(schema.shape)) {
@@ -29,7 +32,9 @@ export function loadConfig<S extends z.ZodObject>(schema: S, env: Environment = 
       try {
         values[name] = readFileSync(file, 'utf8').trim();
       } catch (error) {
-        problems.push(`${name}_FILE cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'}): ${file}`);
+        problems.push(
+          `${name}_FILE cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'}): ${file}`,
+        );
       }
     } else if (direct !== undefined && direct !== '') {
       values[name] = direct;
@@ -72,7 +77,10 @@ export const commonShape = {
   OPS_HOST: z.string().default('127.0.0.1'),
   OPS_PORT: port.default(0),
   OPS_ALLOW: z.string().default('127.0.0.0/8,::1/128'),
-  TRUST_DOMAIN: z.string().regex(/^[a-z0-9.-]{1,200}$/).default('penstock.internal'),
+  TRUST_DOMAIN: z
+    .string()
+    .regex(/^[a-z0-9.-]{1,200}$/)
+    .default('penstock.internal'),
   TLS_CERT_FILE: z.string(),
   TLS_KEY_FILE: z.string(),
   TLS_ROOT_FILE: z.string(),

@@ -14,13 +14,84 @@ export interface Logger {
 
 export type LogFields = Record<string, unknown>;
 
-const idFields = new Set(['tenantId', 'userId', 'accountId', 'nodeId', 'subscriptionId', 'deviceId', 'planId', 'sessionId']);
+const idFields = new Set([
+  'tenantId',
+  'userId',
+  'accountId',
+  'nodeId',
+  'subscriptionId',
+  'deviceId',
+  'planId',
+  'sessionId',
+]);
 const plainFields = new Set([
-  ...['requestId', 'traceId', 'peerAddr', 'peer', 'method', 'route', 'status', 'durationMs', 'code', 'reason', 'field'],
-  ...['revision', 'base', 'fence', 'epoch', 'seq', 'digest', 'count', 'bytes', 'rows', 'frames', 'upserts', 'removals'],
-  ...['engine', 'engines', 'version', 'pid', 'port', 'host', 'address', 'path', 'task', 'attempt', 'delayMs', 'ms'],
-  ...['state', 'signal', 'exitCode', 'queue', 'worker', 'step', 'name', 'kind', 'cause', 'boot', 'interface', 'mode'],
-  ...['partitions', 'watermark', 'windowMs', 'skewMs', 'sessions', 'ended', 'cutMs', 'provenMs', 'serial', 'action'],
+  ...[
+    'requestId',
+    'traceId',
+    'peerAddr',
+    'peer',
+    'method',
+    'route',
+    'status',
+    'durationMs',
+    'code',
+    'reason',
+    'field',
+  ],
+  ...[
+    'revision',
+    'base',
+    'fence',
+    'epoch',
+    'seq',
+    'digest',
+    'count',
+    'bytes',
+    'rows',
+    'frames',
+    'upserts',
+    'removals',
+  ],
+  ...[
+    'engine',
+    'engines',
+    'version',
+    'pid',
+    'port',
+    'host',
+    'address',
+    'path',
+    'task',
+    'attempt',
+    'delayMs',
+    'ms',
+  ],
+  ...[
+    'state',
+    'signal',
+    'exitCode',
+    'queue',
+    'worker',
+    'step',
+    'name',
+    'kind',
+    'cause',
+    'boot',
+    'interface',
+    'mode',
+  ],
+  ...[
+    'partitions',
+    'watermark',
+    'windowMs',
+    'skewMs',
+    'sessions',
+    'ended',
+    'cutMs',
+    'provenMs',
+    'serial',
+    'action',
+  ],
   ...['role', 'database', 'url', 'edge', 'limit', 'retryAfterMs', 'notAfter', 'channel', 'segment', 'offset'],
 ]);
 
@@ -43,9 +114,11 @@ function clean(fields: LogFields, shorten: boolean): Record<string, unknown> {
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined) continue;
     if (key === 'error') out['error'] = describeError(value, !shorten);
-    else if (idFields.has(key)) out[key] = shorten && typeof value === 'string' ? value.slice(0, 8) + '…' + value.slice(-4) : value;
+    else if (idFields.has(key))
+      out[key] = shorten && typeof value === 'string' ? value.slice(0, 8) + '…' + value.slice(-4) : value;
     else if (plainFields.has(key)) out[key] = typeof value === 'bigint' ? value.toString() : value;
-    else if (strict()) throw new TypeError(`log field ${key} is not on the list (packages/service/src/logger.ts)`);
+    else if (strict())
+      throw new TypeError(`log field ${key} is not on the list (packages/service/src/logger.ts)`);
   }
   return out;
 }

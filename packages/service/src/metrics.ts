@@ -22,7 +22,12 @@ export interface Metrics {
   readonly registry: Registry;
   counter<const L extends Labels>(name: string, help: string, labels: L): CounterMetric<L>;
   gauge<const L extends Labels>(name: string, help: string, labels: L): GaugeMetric<L>;
-  histogram<const L extends Labels>(name: string, help: string, labels: L, buckets: number[]): HistogramMetric<L>;
+  histogram<const L extends Labels>(
+    name: string,
+    help: string,
+    labels: L,
+    buckets: number[],
+  ): HistogramMetric<L>;
 }
 
 /** One registry a process, handed to whoever counts; there is no global one. */
@@ -38,7 +43,8 @@ export function createMetrics(): Metrics {
     for (const [key, allowed] of Object.entries(labels)) {
       const value = values[key] ?? '';
       if (allowed.includes(value)) out[key] = value;
-      else if (process.env['VITEST'] !== undefined) throw new TypeError(`${value} is not a value of label ${key}`);
+      else if (process.env['VITEST'] !== undefined)
+        throw new TypeError(`${value} is not a value of label ${key}`);
       else out[key] = 'other';
     }
     return out;

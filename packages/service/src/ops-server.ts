@@ -23,10 +23,13 @@ export function parseCidrs(text: string, field: string): BlockList {
     const [base, bits] = part.split('/');
     const prefix = Number(bits);
     try {
-      if (base === undefined || bits === undefined || !/^\d+$/.test(bits) || prefix === 0) throw new RangeError();
+      if (base === undefined || bits === undefined || !/^\d+$/.test(bits) || prefix === 0)
+        throw new RangeError();
       list.addSubnet(base, prefix, isIPv6(base) ? 'ipv6' : 'ipv4');
     } catch {
-      throw new AppError('invalid_input', `${field}: ${part || 'an empty entry'} is not a usable CIDR`, { field });
+      throw new AppError('invalid_input', `${field}: ${part || 'an empty entry'} is not a usable CIDR`, {
+        field,
+      });
     }
   }
   return list;
@@ -46,7 +49,8 @@ export async function startOpsServer(options: {
     const answer = (status: number, type: string, body: string): void => {
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body);
     };
-    if (!allowed.check(remote, isIPv6(remote) ? 'ipv6' : 'ipv4')) return answer(403, 'text/plain', 'forbidden\n');
+    if (!allowed.check(remote, isIPv6(remote) ? 'ipv6' : 'ipv4'))
+      return answer(403, 'text/plain', 'forbidden\n');
     if (request.method !== 'GET') return answer(405, 'text/plain', 'only GET\n');
     switch (request.url) {
       case '/health':

@@ -31,7 +31,8 @@ export function sealSecret(key: Buffer, plain: Uint8Array, place: SecretPlace): 
 export function openSecret(key: Buffer, sealed: Uint8Array, place: SecretPlace): Buffer {
   const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength);
   try {
-    if (bytes.length < 1 + NONCE_BYTES + TAG_BYTES || bytes[0] !== VERSION) throw new Error('unknown sealed format');
+    if (bytes.length < 1 + NONCE_BYTES + TAG_BYTES || bytes[0] !== VERSION)
+      throw new Error('unknown sealed format');
     const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(1, 1 + NONCE_BYTES));
     decipher.setAAD(associatedData(place));
     decipher.setAuthTag(bytes.subarray(bytes.length - TAG_BYTES));

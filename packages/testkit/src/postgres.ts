@@ -3,13 +3,32 @@
 // since PostgreSQL refuses root and another user cannot pass a clone under /root.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, closeSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  closeSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { createServer, type AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { tmpdir } from 'node:os';
 import { createClient } from '@penstock/db/pool';
-import { bootstrap, migrate, migrationsDirectory, serviceRoles, withDatabase, type ServiceRole } from '@penstock/db/migrate';
+import {
+  bootstrap,
+  migrate,
+  migrationsDirectory,
+  serviceRoles,
+  withDatabase,
+  type ServiceRole,
+} from '@penstock/db/migrate';
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65534;
@@ -61,7 +80,8 @@ async function admin(url: string, sql: string): Promise<void> {
 async function ensureTemplate(superuserUrl: string): Promise<string> {
   const hash = createHash('sha256');
   const directory = migrationsDirectory();
-  for (const file of readdirSync(directory).sort()) hash.update(file).update(readFileSync(join(directory, file)));
+  for (const file of readdirSync(directory).sort())
+    hash.update(file).update(readFileSync(join(directory, file)));
   hash.update(readFileSync(join(directory, '..', 'roles.sql')));
   const name = `template_${hash.digest('hex').slice(0, 16)}`;
   const client = createClient(superuserUrl, 'penstock-testkit');
@@ -71,7 +91,10 @@ async function ensureTemplate(superuserUrl: string): Promise<string> {
     if (found.rowCount === 1) return name;
     const making = `${name}_making`;
     await client.query(`DROP DATABASE IF EXISTS ${making} WITH (FORCE)`);
-    const passwords = Object.fromEntries(serviceRoles.map((role) => [role, superPassword])) as Record<ServiceRole, string>;
+    const passwords = Object.fromEntries(serviceRoles.map((role) => [role, superPassword])) as Record<
+      ServiceRole,
+      string
+    >;
     await bootstrap(superuserUrl, making, passwords);
     await migrate(superuserUrl, making);
     await client.query(`ALTER DATABASE ${making} RENAME TO ${name}`);
@@ -106,7 +129,18 @@ async function startCluster(): Promise<number> {
     chmodSync(passwordFile, 0o644);
     const made = spawnSync(
       join(bin, 'initdb'),
-      ['-D', data, '-U', 'postgres', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--no-locale'],
+      [
+        '-D',
+        data,
+        '-U',
+        'postgres',
+        '-A',
+        'scram-sha-256',
+        `--pwfile=${passwordFile}`,
+        '-E',
+        'UTF8',
+        '--no-locale',
+      ],
       { ...user, encoding: 'utf8', cwd: root },
     );
     if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
@@ -115,10 +149,26 @@ async function startCluster(): Promise<number> {
   const port = await freePort();
   writeFileSync(portFile, String(port));
   const log = openSync(join(root, 'log'), 'a', 0o644);
-  const settings = ['max_connections=300', 'shared_buffers=256MB', 'max_wal_size=4GB', 'jit=off', 'autovacuum_naptime=10s'];
+  const settings = [
+    'max_connections=300',
+    'shared_buffers=256MB',
+    'max_wal_size=4GB',
+    'jit=off',
+    'autovacuum_naptime=10s',
+  ];
   const server = spawn(
     join(bin, 'postgres'),
-    ['-D', data, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `unix_socket_directories=`, ...settings.flatMap((s) => ['-c', s])],
+    [
+      '-D',
+      data,
+      '-p',
+      String(port),
+      '-c',
+      'listen_addresses=127.0.0.1',
+      '-c',
+      `unix_socket_directories=`,
+      ...settings.flatMap((s) => ['-c', s]),
+    ],
     { ...user, detached: true, stdio: ['ignore', log, log], cwd: root },
   );
   server.unref();

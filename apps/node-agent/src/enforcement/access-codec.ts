@@ -1,6 +1,9 @@
 // Access on the wire ↔ Access in the product. The encoded bytes are what both sides hash, so they are kept as they
 // came and never encoded again here.
-import { Access as WireAccess, type AccessEntry } from '@penstock/rpc/gen/penstock/enforcement/v1/enforcement';
+import {
+  Access as WireAccess,
+  type AccessEntry,
+} from '@penstock/rpc/gen/penstock/enforcement/v1/enforcement';
 import type { Access } from '@penstock/domain/access';
 import { AppError } from '@penstock/domain/errors';
 import { idFromBytes, type DeviceId, type SubscriptionId, type TenantId } from '@penstock/domain/ids';

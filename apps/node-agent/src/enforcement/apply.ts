@@ -100,11 +100,17 @@ export class Enforcer {
       if (known !== null) return known;
       const { store, engines } = this.deps;
       if (delta.base !== store.state.revision) {
-        return this.failure(delta.revision, receivedAt, 'failed_precondition', 'the node does not hold the base revision');
+        return this.failure(
+          delta.revision,
+          receivedAt,
+          'failed_precondition',
+          'the node does not hold the base revision',
+        );
       }
       const upserts = delta.upserts.map(decodeEntry);
       const removals = delta.removals.map((bytes) => idFromBytes<SubscriptionId>(Buffer.from(bytes)));
-      if (delta.config.length > 0) await engines.configure(Buffer.from(delta.config), this.deps.beforeRemoval);
+      if (delta.config.length > 0)
+        await engines.configure(Buffer.from(delta.config), this.deps.beforeRemoval);
       for (const entry of upserts) engines.validate(entry.access);
       const before = new Map(store.state.entries);
       await store.writeDelta(delta);
@@ -206,10 +212,19 @@ export class Enforcer {
     if (missing.length > 0) await this.grantAll(missing, []);
   }
 
-  private async acknowledge(revision: bigint, receivedAt: number, results: ChangeResult[]): Promise<Acknowledgement> {
+  private async acknowledge(
+    revision: bigint,
+    receivedAt: number,
+    results: ChangeResult[],
+  ): Promise<Acknowledgement> {
     const { store, clock, log } = this.deps;
-    const { digest, differing } = readBackDigest(store.state.config, store.state.entries, await this.readBack());
-    if (differing.length > 0) log.warn({ revision, count: differing.length }, 'engines differ from the desired state');
+    const { digest, differing } = readBackDigest(
+      store.state.config,
+      store.state.entries,
+      await this.readBack(),
+    );
+    if (differing.length > 0)
+      log.warn({ revision, count: differing.length }, 'engines differ from the desired state');
     this.applied = { revision, digest };
     const acknowledgement: Acknowledgement = {
       revision,

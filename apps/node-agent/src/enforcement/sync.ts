@@ -116,7 +116,8 @@ export class Sync {
           const whole = parts[0];
           if (whole === undefined) return;
           for (const entry of part.entries) whole.entries.push(entry);
-          if (whole.entries.length > SNAPSHOT_ENTRIES_MAX) throw new AppError('payload_too_large', 'snapshot is too large');
+          if (whole.entries.length > SNAPSHOT_ENTRIES_MAX)
+            throw new AppError('payload_too_large', 'snapshot is too large');
           if (part.more) return;
           parts.length = 0;
           const snapshot = { ...whole.snapshot, entries: whole.entries, more: false };
@@ -194,7 +195,11 @@ export class Sync {
     const status = await deps.heartbeat();
     send({
       $case: 'heartbeat',
-      value: { ...status, appliedRevision: deps.enforcer.applied.revision, clockMs: BigInt(deps.clock.now()) },
+      value: {
+        ...status,
+        appliedRevision: deps.enforcer.applied.revision,
+        clockMs: BigInt(deps.clock.now()),
+      },
     });
   }
 
