@@ -10,6 +10,8 @@ import { mkdir } from 'node:fs/promises';
 const PREFIX = 'pst';
 const COMMAND_TIMEOUT_MS = 20_000;
 const ADDRESS_TRIES_MAX = 50;
+const END_TURN_MS = 20;
+const END_TURNS_MAX = 25;
 
 export interface NamespaceOptions {
   /** `customer`: 10.231.x.y/30. `internet`: 198.18.0.0/15, which no firewall of ours takes for private. */
@@ -112,17 +114,33 @@ export async function must(argv: string[], stdin?: string): Promise<string> {
 }
 
 async function destroyNamespace(name: string): Promise<void> {
+  // Gently first: wireguard-go removes its control socket when it is asked to end.
+  await signalAll(name, 'SIGTERM');
+  for (let turn = 0; turn < END_TURNS_MAX && (await pidsIn(name)).length > 0; turn += 1) {
+    await new Promise((resolve) => setTimeout(resolve, END_TURN_MS));
+  }
+  await signalAll(name, 'SIGKILL');
+  // The host's end goes at once; with the namespace it would only go when the last process is reaped.
+  await runCommand(['ip', 'link', 'delete', name.replace(PREFIX, `${PREFIX}h`)]);
+  await runCommand(['ip', 'netns', 'delete', name]);
+}
+
+async function pidsIn(name: string): Promise<number[]> {
   const { stdout } = await runCommand(['ip', 'netns', 'pids', name]);
-  for (const pid of stdout.split('\n').filter((line) => line !== '')) {
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(Number);
+}
+
+async function signalAll(name: string, signal: NodeJS.Signals): Promise<void> {
+  for (const pid of await pidsIn(name)) {
     try {
-      process.kill(Number(pid), 'SIGKILL');
+      process.kill(pid, signal);
     } catch {
       // ended by itself meanwhile
     }
   }
-  // The host's end goes at once; with the namespace it would only go when the last process is reaped.
-  await runCommand(['ip', 'link', 'delete', name.replace(PREFIX, `${PREFIX}h`)]);
-  await runCommand(['ip', 'netns', 'delete', name]);
 }
 
 /** A /30 that no interface of the host uses: [host's address, namespace's address]. */

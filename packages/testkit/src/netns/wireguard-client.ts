@@ -38,6 +38,8 @@ export interface WireguardClient {
   /** Takes another private key and makes a new session with it. */
   setPrivateKey(privateKey: string): Promise<void>;
   setPresharedKey(presharedKey: string): Promise<void>;
+  /** Forgets the session, so that the next packet makes a new one (by itself a device tries after 15 s of silence). */
+  renewSession(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -60,7 +62,7 @@ export async function startWireguardClient(options: WireguardClientOptions): Pro
     }
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  const privateKey = options.privateKey ?? newWireguardPrivateKey();
+  let privateKey = options.privateKey ?? newWireguardPrivateKey();
   const serverKey = hex(server.publicKey);
   await set(
     socket,
@@ -84,7 +86,15 @@ export async function startWireguardClient(options: WireguardClientOptions): Pro
         BigInt(new RegExp(`^${key}=(\\d+)$`, 'm').exec(reply)?.[1] ?? '0');
       return { rxBytes: figure('rx_bytes'), txBytes: figure('tx_bytes') };
     },
-    setPrivateKey: (key) => set(socket, `private_key=${hex(key)}\n`),
+    setPrivateKey: async (key) => {
+      privateKey = key;
+      await set(socket, `private_key=${hex(key)}\n`);
+    },
+    renewSession: async () => {
+      // A changed private key ends all sessions; counters stay.
+      await set(socket, `private_key=${hex(newWireguardPrivateKey())}\n`);
+      await set(socket, `private_key=${hex(privateKey)}\n`);
+    },
     setPresharedKey: (key) =>
       set(socket, `public_key=${serverKey}\nupdate_only=true\npreshared_key=${hex(key)}\n`),
     stop: async () => {

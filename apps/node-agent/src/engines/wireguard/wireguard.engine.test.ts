@@ -247,6 +247,8 @@ describe.runIf(root)(title('wireguard engine'), () => {
   });
 
   test('a cut ends traffic within milliseconds and the neighbour goes on', async () => {
+    await annaDevice.renewSession();
+    await benDevice.renewSession();
     const start = of(await engine.counters(), anna).up;
     const stops = [
       sendUdp(annaHome, origin.udp, ['--rate', '1000']),
@@ -281,6 +283,7 @@ describe.runIf(root)(title('wireguard engine'), () => {
 
   test('a cut whose journal fails leaves the counter alive and the customer without traffic', async () => {
     await engine.apply([anna.access], nothing);
+    await annaDevice.renewSession();
     await until(
       async () =>
         (await transfer(annaHome, origin.tcp, ['--download', '9', '--timeout', '2000']))['complete'] === true,
@@ -309,6 +312,7 @@ describe.runIf(root)(title('wireguard engine'), () => {
     });
     expect((await engine.readBack()).admitted.get(ben.access.subscriptionId)).toEqual(ben.access);
     expect((await engine.health()).running).toBe(true);
+    await benDevice.renewSession();
     const reached = async (): Promise<boolean> =>
       (await transfer(benHome, origin.tcp, ['--download', '9', '--timeout', '2000']))['complete'] === true;
     await until(reached, 25_000);

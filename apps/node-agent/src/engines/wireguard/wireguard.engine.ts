@@ -2,6 +2,12 @@
 // cuts. Invariants: a peer's counter has one boot from its add to its removal, also over restarts of the agent
 // (peer-book.ts); a peer is read in the same exchange that removes it; an address never moves between peers unasked.
 // Called by enforcement/ (start, apply, cut, readBack) and accounting/ (counters).
+//
+// Measured on 2 shared cores, wireguard-go 0.0.20250522, the customer sending 5,000 packets/s, medians of 20 cuts with
+// beforeRemoval = counters() and an fsync: peers on the interface | traffic stopped | peer gone | proven
+//        1 |  0.8 ms |   3.3 ms | 205 ms      The origin's last packet came within 1 ms of the order at 1 peer, 5 ms
+//    1,000 |  1.2 ms |  18   ms | 235 ms      at 10,000. Each read of the whole device (UAPI knows no other) costs 10 ms
+//   10,000 |  5   ms | 190   ms | 550 ms      per 1,000 peers, mostly in wireguard-go; a cut reads twice, a proof twice.
 import { createSocket } from 'node:dgram';
 import { mkdir } from 'node:fs/promises';
 import { release } from 'node:os';
