@@ -1,0 +1,82 @@
+// `npm test`: everything that proves the product. Tools, packages, build, system packages and engines first, then
+// the checks, then all tests against the built processes. The last line is `N passed, N failed, N skipped` from the
+// test runner's own report. Under CI=true nothing may be missing, and as root nothing may be skipped.
+// `npm test -- NAME` runs the test files whose path holds NAME and leaves the checks out; `--full` asks for the
+// full counts.
+
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ensureBuilt } from './build.mjs';
+import { runChecks } from './checks.mjs';
+import { ensurePackages } from './install.mjs';
+import { ensureEngines, ensureSystemPackages, isRoot } from './machine.mjs';
+import { LauncherError, cache, main, repo, runAttached, seconds } from './step.mjs';
+import { ensureToolchain, node, toolchainEnv } from './toolchain.mjs';
+
+const strict = process.env.CI === 'true';
+const args = process.argv.slice(2);
+const full = args.includes('--full');
+const filters = args.filter((arg) => arg !== '--full');
+
+await main(async () => {
+  const started = performance.now();
+  await ensureToolchain();
+  await ensurePackages();
+  await ensureBuilt();
+  const missing = await ensureSystemPackages();
+  const engines = await ensureEngines();
+  missing.push(...engines.missing.filter((name) => isRoot || name !== 'WireGuard'));
+  if (missing.length > 0) {
+    const sentence = `Missing on this machine: ${missing.join(', ')}.`;
+    if (strict && isRoot) throw new LauncherError(sentence);
+    process.stdout.write(`  ${sentence} What needs it is skipped.\n`);
+  }
+  const failedChecks = filters.length === 0 ? await runChecks() : [];
+  const report = await runTests(engines.env);
+  return conclude(report, failedChecks, performance.now() - started);
+});
+
+async function runTests(engineEnv) {
+  const file = join(cache, 'vitest.json');
+  await mkdir(cache, { recursive: true });
+  await rm(file, { force: true });
+  const vitest = join(repo, 'node_modules', 'vitest', 'vitest.mjs');
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const env = toolchainEnv({ ...engineEnv, ...(full ? { PENSTOCK_TEST_FULL: '1' } : {}) });
+  const code = await runAttached(node, [vitest, 'run', ...reporters, ...filters], { env });
+  const report = await readFile(file, 'utf8').then(JSON.parse, () => null);
+  if (report === null) throw new LauncherError(`The test runner ended with code ${code} and left no report.`);
+  return { ...report, code };
+}
+
+function conclude(report, failedChecks, ms) {
+  const all = report.testResults.flatMap(({ name, assertionResults }) =>
+    assertionResults.map(({ fullName, status }) => ({ file: name.slice(repo.length + 1), fullName, status })),
+  );
+  const passed = all.filter(({ status }) => status === 'passed').length;
+  const failed = all.filter(({ status }) => status === 'failed').length;
+  const skipped = all.filter(({ status }) => status !== 'passed' && status !== 'failed');
+  // A file that breaks before its first test has no test that failed.
+  const broken = report.testResults.filter((r) => r.status === 'failed' && r.assertionResults.length === 0);
+  const list = (title, lines) =>
+    process.stdout.write(`\n${title}\n${lines.map((line) => `  ${line}\n`).join('')}`);
+  if (skipped.length > 0) {
+    const title = isRoot ? 'Skipped:' : 'needs root (run npm test as root for these):';
+    list(
+      title,
+      skipped.map(({ file, fullName }) => `${file}: ${fullName}`),
+    );
+  }
+  if (broken.length > 0)
+    list(
+      'Test files that did not load:',
+      broken.map(({ name }) => name.slice(repo.length + 1)),
+    );
+  if (failedChecks.length > 0) list('Checks that failed:', failedChecks);
+  const tooManySkipped = strict && isRoot && skipped.length > 0;
+  if (tooManySkipped) process.stdout.write('\nNothing may be skipped here.\n');
+  process.stdout.write(`\nAll of it took ${seconds(ms)}.\n`);
+  process.stdout.write(`${passed} passed, ${failed + broken.length} failed, ${skipped.length} skipped\n`);
+  const good = report.code === 0 && failed + broken.length === 0 && failedChecks.length === 0;
+  return good && !tooManySkipped ? 0 : 1;
+}

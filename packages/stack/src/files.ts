@@ -1,0 +1,42 @@
+// Files that must never be half written or readable by others: directories 0700, files 0600, replaced in one
+// step. Called by everything in this package that writes.
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { AppError } from '@penstock/domain/errors';
+
+/** Makes a directory (0700) and says clearly when that is not possible. */
+export async function makeDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    throw new AppError(
+      'failed_precondition',
+      `Cannot make the directory ${path} (${error.code ?? 'unknown'}).`,
+      {
+        cause: error,
+      },
+    );
+  });
+}
+
+/** Replaces a file in one step; mode 0600. */
+export async function writePrivate(path: string, content: string | Uint8Array): Promise<void> {
+  const fresh = `${path}.${randomBytes(4).toString('hex')}`;
+  try {
+    await writeFile(fresh, content, { mode: 0o600, flag: 'wx' });
+    await rename(fresh, path);
+  } catch (error) {
+    await rm(fresh, { force: true });
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    throw new AppError('failed_precondition', `Cannot write ${path} (${code}).`, { cause: error });
+  }
+}
+
+/** Content of a file, or null when there is none. Other faults are thrown. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    throw new AppError('failed_precondition', `Cannot read ${path} (${code}).`, { cause: error });
+  }
+}
