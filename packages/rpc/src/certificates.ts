@@ -1,7 +1,14 @@
 // Makes keys, certificate requests and certificates (X.509 over P-256). Knows how, not whom: the certificate
 // authority (apps/scheduler/src/identity) decides what is issued, the node-agent asks, testkit makes bad ones.
 import 'reflect-metadata';
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  webcrypto,
+} from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import {
   AuthorityKeyIdentifierExtension,
@@ -67,7 +74,9 @@ export function privateKeyPem(keys: KeyPair): string {
 
 /** SHA-256 of the SubjectPublicKeyInfo: names a key whatever certificate it stands in. */
 export function publicKeyHash(publicKey: KeyObject): Buffer {
-  return createHash('sha256').update(publicKey.export({ format: 'der', type: 'spki' })).digest();
+  return createHash('sha256')
+    .update(publicKey.export({ format: 'der', type: 'spki' }))
+    .digest();
 }
 
 /** 16 random bytes whose first is 0x40–0x7f, so that DER neither pads nor shortens them. */
@@ -125,9 +134,12 @@ export async function issueCertificate(spec: CertificateSpec): Promise<Buffer> {
       true,
     ),
     await SubjectKeyIdentifierExtension.create(spki),
-    await AuthorityKeyIdentifierExtension.create(spec.signer.keys.publicKey.export({ format: 'der', type: 'spki' })),
+    await AuthorityKeyIdentifierExtension.create(
+      spec.signer.keys.publicKey.export({ format: 'der', type: 'spki' }),
+    ),
   ];
-  if (spec.usages.length > 0) extensions.push(new ExtendedKeyUsageExtension(spec.usages.map((u) => usageOid[u])));
+  if (spec.usages.length > 0)
+    extensions.push(new ExtendedKeyUsageExtension(spec.usages.map((u) => usageOid[u])));
   if (spec.names.length > 0) extensions.push(new SubjectAlternativeNameExtension(spec.names));
   const certificate = await X509CertificateGenerator.create({
     serialNumber: (spec.serial ?? newSerial()).toString('hex'),

@@ -60,9 +60,14 @@ type ClientConstructor<C extends Client> = new (
 ) => C;
 
 /** A client of `address` (host:port) that connects on its first call and again whenever needed. `close()` ends it. */
-export function connect<C extends Client>(Constructor: ClientConstructor<C>, address: string, options: ConnectOptions): C {
+export function connect<C extends Client>(
+  Constructor: ClientConstructor<C>,
+  address: string,
+  options: ConnectOptions,
+): C {
   const host = address.slice(0, address.lastIndexOf(':'));
-  const name = options.serverName ?? (isIP(host.replace(/^\[|\]$/g, '')) === 0 ? undefined : NAME_FOR_ADDRESSES);
+  const name =
+    options.serverName ?? (isIP(host.replace(/^\[|\]$/g, '')) === 0 ? undefined : NAME_FOR_ADDRESSES);
   return new Constructor(address, createChannelCredentials(options), {
     'grpc.max_receive_message_length': MESSAGE_BYTES_MAX * 2,
     'grpc.max_send_message_length': MESSAGE_BYTES_MAX * 2,
@@ -102,7 +107,9 @@ class FollowingCredentials extends ChannelCredentials {
     return this === other;
   }
 
-  override _createSecureConnector(...args: Parameters<ChannelCredentials['_createSecureConnector']>): Connector {
+  override _createSecureConnector(
+    ...args: Parameters<ChannelCredentials['_createSecureConnector']>
+  ): Connector {
     const now = (): Connector => this.credentials()._createSecureConnector(...args);
     const first = now();
     return {
@@ -126,7 +133,8 @@ class FollowingCredentials extends ChannelCredentials {
       this.context = { version: loaded.version, secure };
     }
     return ChannelCredentials.createFromSecureContext(this.context.secure, {
-      checkServerIdentity: (_host: string, certificate: PeerCertificate) => serverProblem(certificate, this.options),
+      checkServerIdentity: (_host: string, certificate: PeerCertificate) =>
+        serverProblem(certificate, this.options),
     });
   }
 }
@@ -135,7 +143,8 @@ function serverProblem(certificate: PeerCertificate, options: ConnectOptions): E
   const nowMs = (options.clock ?? systemClock).now();
   const leaf = new X509Certificate(certificate.raw);
   const peer = readPeer(leaf, { trustDomain: options.trustDomain, usage: 'server', nowMs });
-  if (typeof peer !== 'string' && peer.kind === 'service' && options.servers.includes(peer.name)) return undefined;
+  if (typeof peer !== 'string' && peer.kind === 'service' && options.servers.includes(peer.name))
+    return undefined;
   const found = typeof peer === 'string' ? peer : peer.kind === 'service' ? peer.name : 'a node';
   return new Error(`the server is not ${options.servers.join(' or ')} (${found})`);
 }
@@ -220,7 +229,10 @@ interface Over {
   result: Promise<AppError | undefined>;
 }
 
-function follow<Req, Res>(call: ClientDuplexStream<Req, Res> | ClientReadableStream<Res>, outer?: AbortSignal): Over {
+function follow<Req, Res>(
+  call: ClientDuplexStream<Req, Res> | ClientReadableStream<Res>,
+  outer?: AbortSignal,
+): Over {
   const controller = new AbortController();
   const cancel = (): void => call.cancel();
   if (outer?.aborted === true) cancel();
@@ -258,5 +270,7 @@ function metadataOf(settings: CallSettings): Metadata {
 }
 
 function streamOptions(settings: CallSettings): Partial<CallOptions> {
-  return settings.deadlineMs === undefined ? {} : { deadline: new Date(systemClock.now() + settings.deadlineMs) };
+  return settings.deadlineMs === undefined
+    ? {}
+    : { deadline: new Date(systemClock.now() + settings.deadlineMs) };
 }

@@ -1,7 +1,12 @@
 // The TLS listener of a server: accepts, finishes the handshake, decides who the peer is and only then hands the
 // connection on. Keeps every open connection with its peer, so that a call can be traced to it and a revoked node's
 // can be ended. Invariant: in an edge with certificates, no byte above TLS is read from a peer without an identity.
-import { createServer as createTcpServer, type AddressInfo, type Server as TcpServer, type Socket } from 'node:net';
+import {
+  createServer as createTcpServer,
+  type AddressInfo,
+  type Server as TcpServer,
+  type Socket,
+} from 'node:net';
 import { constants, X509Certificate } from 'node:crypto';
 import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls';
 import type { Clock } from '@penstock/domain/clock';
@@ -146,7 +151,10 @@ export class Connections {
     const now = this.options.clock.monotonic();
     if (now - this.refusalLoggedAt < REFUSAL_LOG_MS) return;
     this.refusalLoggedAt = now;
-    this.options.log.warn({ reason, peerAddr: socket.remoteAddress, cause: error?.message }, 'connection refused');
+    this.options.log.warn(
+      { reason, peerAddr: socket.remoteAddress, cause: error?.message },
+      'connection refused',
+    );
   }
 }
 

@@ -31,7 +31,10 @@ export function checkAllowTable(
   for (const [path, peers] of Object.entries(allow)) {
     if (!paths.includes(path)) throw new Error(`${path} is allowed but not served`);
     const unfit = peers.some((peer) => (peer === 'anyone') === (clientCertificates === 'required'));
-    if (unfit) throw new Error(`${path}: the list of allowed peers does not fit an edge with certificates ${clientCertificates}`);
+    if (unfit)
+      throw new Error(
+        `${path}: the list of allowed peers does not fit an edge with certificates ${clientCertificates}`,
+      );
   }
 }
 
@@ -72,7 +75,12 @@ export function effectivePeer(
   return peer;
 }
 
-function readCarried(header: string, trust: LoadedTls, trustDomain: string, nowMs: number): Peer | CertificateProblem {
+function readCarried(
+  header: string,
+  trust: LoadedTls,
+  trustDomain: string,
+  nowMs: number,
+): Peer | CertificateProblem {
   if (header.length > CARRIED_CHARACTERS_MAX || !/^[A-Za-z0-9+/]+={0,2}$/.test(header)) return 'malformed';
   let certificate: X509Certificate;
   try {

@@ -68,7 +68,7 @@ export function unary<Req, Res>(
 ): handleUnaryCall<Req, Res> {
   return (call, callback) => {
     const context = contextOf(call);
-    fn(call.request, context).then(
+    started(() => fn(call.request, context)).then(
       (response) => callback(null, response),
       (error: unknown) => callback(toStatus(context.fail(error))),
     );
@@ -86,7 +86,11 @@ export function bidi<Req, Res>(
       signal: context.signal,
       [Symbol.asyncIterator]: () => endQuietly(call, context.signal),
     };
-    finish(call, context, fn(stream, context));
+    finish(
+      call,
+      context,
+      started(() => fn(stream, context)),
+    );
   };
 }
 
@@ -100,8 +104,17 @@ export function serverStream<Req, Res>(
       write: (message: Res) => writeMessage(call, message, context.signal),
       signal: context.signal,
     };
-    finish(call, context, fn(call.request, stream, context));
+    finish(
+      call,
+      context,
+      started(() => fn(call.request, stream, context)),
+    );
   };
+}
+
+/** A handler that throws before its first await fails like one that throws after it. */
+async function started<T>(fn: () => Promise<T>): Promise<T> {
+  return await fn();
 }
 
 function finish<Req, Res>(

@@ -27,7 +27,17 @@ export type Peer = NodePeer | ServicePeer;
 
 /** Why a certificate is no identity of ours; a closed list, since it is a metric's label. */
 export const certificateProblems = [
-  ...(['missing', 'malformed', 'chain', 'not_yet_valid', 'expired', 'usage', 'authority', 'key', 'name'] as const),
+  ...([
+    'missing',
+    'malformed',
+    'chain',
+    'not_yet_valid',
+    'expired',
+    'usage',
+    'authority',
+    'key',
+    'name',
+  ] as const),
 ] as const;
 export type CertificateProblem = (typeof certificateProblems)[number];
 
@@ -43,7 +53,8 @@ const usageOid = { server: '1.3.6.1.5.5.7.3.1', client: '1.3.6.1.5.5.7.3.2' } as
 // Node prints the SAN as one text and quotes any value that could be mistaken for a separator, so a match of the
 // whole text cannot be forged by a strange value.
 const NODE_NAMES = /^URI:spiffe:\/\/([a-z0-9.-]+)\/node\/([0-9a-f-]{36})$/;
-const SERVICE_NAMES = /^(?:DNS:[a-z0-9.-]+, )*URI:spiffe:\/\/([a-z0-9.-]+)\/service\/([a-z-]+)(?:, DNS:[a-z0-9.-]+)*$/;
+const SERVICE_NAMES =
+  /^(?:DNS:[a-z0-9.-]+, )*URI:spiffe:\/\/([a-z0-9.-]+)\/service\/([a-z-]+)(?:, DNS:[a-z0-9.-]+)*$/;
 
 export function nodeUri(trustDomain: string, nodeId: NodeId): string {
   return `spiffe://${trustDomain}/node/${nodeId}`;
@@ -82,7 +93,13 @@ function readName(certificate: X509Certificate, trustDomain: string): Peer | 'na
     if (serial.length !== SERIAL_BYTES) return 'name';
     try {
       const nodeId = parseId<NodeId>(node[2], 'certificate');
-      return { kind: 'node', nodeId, serial, certificate: Buffer.from(certificate.raw), notAfter: certificate.validToDate };
+      return {
+        kind: 'node',
+        nodeId,
+        serial,
+        certificate: Buffer.from(certificate.raw),
+        notAfter: certificate.validToDate,
+      };
     } catch {
       return 'name';
     }
@@ -96,7 +113,9 @@ function readName(certificate: X509Certificate, trustDomain: string): Peer | 'na
 export function requireNode(peer: Peer, claimed: string): NodePeer {
   if (peer.kind !== 'node') throw new AppError('forbidden', 'this method is for nodes');
   if (claimed.toLowerCase() !== peer.nodeId) {
-    throw new AppError('node_mismatch', 'the node of the message is not the node of the certificate', { field: 'node_id' });
+    throw new AppError('node_mismatch', 'the node of the message is not the node of the certificate', {
+      field: 'node_id',
+    });
   }
   return peer;
 }

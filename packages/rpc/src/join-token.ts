@@ -46,11 +46,15 @@ export function formatJoinToken(token: JoinToken): string {
 
 /** Throws token_invalid; never quotes the text, which is a secret. */
 export function parseJoinToken(text: string): JoinToken {
-  const invalid = (why: string): AppError => new AppError('token_invalid', `the join token is not valid: ${why}`);
+  const invalid = (why: string): AppError =>
+    new AppError('token_invalid', `the join token is not valid: ${why}`);
   if (text.length > JOIN_TOKEN_CHARACTERS_MAX || !text.startsWith(PREFIX)) throw invalid('not a join token');
   let body: Record<string, unknown>;
   try {
-    body = JSON.parse(Buffer.from(text.slice(PREFIX.length), 'base64url').toString('utf8')) as Record<string, unknown>;
+    body = JSON.parse(Buffer.from(text.slice(PREFIX.length), 'base64url').toString('utf8')) as Record<
+      string,
+      unknown
+    >;
   } catch {
     throw invalid('it is cut or damaged');
   }

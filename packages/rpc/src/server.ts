@@ -71,7 +71,7 @@ const MESSAGE_OVERHEAD_BYTES = 64 * 1024;
 /** A refused peer gets this long to read the status before its connection is cut. */
 const CLOSE_GRACE_MS = 1000;
 /** How long a stream can outlive its certificate. */
-const EXPIRY_SWEEP_MS = 10_000;
+const EXPIRY_SWEEP_MS = 1000;
 
 interface LiveCall {
   peer: Peer | null;
@@ -105,18 +105,22 @@ class GuardedServer implements RpcServer {
     );
     this.tls = new TlsReader(options.tls, options.log, this.clock);
     this.grpc = new Server({
-      'grpc.max_receive_message_length': options.maxMessageBytes ?? MESSAGE_BYTES_MAX + MESSAGE_OVERHEAD_BYTES,
+      'grpc.max_receive_message_length':
+        options.maxMessageBytes ?? MESSAGE_BYTES_MAX + MESSAGE_OVERHEAD_BYTES,
       'grpc.max_send_message_length': options.maxMessageBytes ?? MESSAGE_BYTES_MAX + MESSAGE_OVERHEAD_BYTES,
       // Caddy's one connection carries many nodes; what a single node may open is checked in `admitCall`.
       'grpc.max_concurrent_streams': STREAMS_PER_CONNECTION_MAX,
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
       'grpc.enable_channelz': 0,
-      interceptors: [(method, call) => this.intercept(method.path, !method.requestStream && !method.responseStream, call)],
+      interceptors: [
+        (method, call) => this.intercept(method.path, !method.requestStream && !method.responseStream, call),
+      ],
     });
     for (const [definition, implementation] of options.services) {
       for (const [name, method] of Object.entries(definition)) {
-        if (typeof implementation[name] !== 'function') throw new Error(`${method.path} has no implementation`);
+        if (typeof implementation[name] !== 'function')
+          throw new Error(`${method.path} has no implementation`);
       }
       this.grpc.addService(definition, implementation);
     }
@@ -197,7 +201,11 @@ class GuardedServer implements RpcServer {
     this.closeWhere(({ notAfter }) => notAfter.getTime() <= now, expired());
   }
 
-  private intercept(method: string, isUnary: boolean, call: ServerInterceptingCallInterface): ServerInterceptingCall {
+  private intercept(
+    method: string,
+    isUnary: boolean,
+    call: ServerInterceptingCallInterface,
+  ): ServerInterceptingCall {
     const controller = new AbortController();
     let live: LiveCall | undefined;
     const refuse = (error: AppError): void => {
@@ -206,7 +214,8 @@ class GuardedServer implements RpcServer {
     };
     const start = (metadata: Metadata, pass: (metadata: Metadata) => void): void => {
       const requestId = requestIdOf(metadata);
-      const fail = (error: unknown, peer?: Peer | null): AppError => this.report(error, method, requestId, peer);
+      const fail = (error: unknown, peer?: Peer | null): AppError =>
+        this.report(error, method, requestId, peer);
       this.admitCall(method, isUnary, call, metadata, {
         pass: (peer, connection, address) => {
           if (controller.signal.aborted) return;
@@ -273,7 +282,8 @@ class GuardedServer implements RpcServer {
       return then.refuse(error, peer);
     }
     const address = addressOf(connection, metadata);
-    if (peer?.kind !== 'node' || this.options.admit === undefined) return then.pass(peer, connection, address);
+    if (peer?.kind !== 'node' || this.options.admit === undefined)
+      return then.pass(peer, connection, address);
     this.options.admit(peer, method).then(
       () => then.pass(peer, connection, address),
       (error: unknown) => then.refuse(error, peer),
@@ -297,7 +307,9 @@ class GuardedServer implements RpcServer {
 
   private requireRoom(peer: NodePeer): void {
     if ((this.callsOfNode.get(peer.nodeId)?.size ?? 0) >= CALLS_PER_NODE_MAX) {
-      throw new AppError('rate_limited', 'this node has too many calls open', { retryAfterMs: CLOSE_GRACE_MS });
+      throw new AppError('rate_limited', 'this node has too many calls open', {
+        retryAfterMs: CLOSE_GRACE_MS,
+      });
     }
   }
 
@@ -308,7 +320,10 @@ class GuardedServer implements RpcServer {
     if (failure.code === 'internal') {
       this.options.log.error({ error: failure.cause ?? failure, method, requestId, nodeId }, 'call failed');
     } else {
-      this.options.log.info({ code: failure.code, reason: failure.message, method, requestId, nodeId }, 'call refused');
+      this.options.log.info(
+        { code: failure.code, reason: failure.message, method, requestId, nodeId },
+        'call refused',
+      );
     }
     return failure;
   }
@@ -326,7 +341,8 @@ function textOf(metadata: Metadata, key: string): string | undefined {
   const values = metadata.get(key);
   if (values.length === 0) return undefined;
   // Said twice is said by two: never choose.
-  if (values.length > 1 || typeof values[0] !== 'string') throw new AppError('invalid_input', `${key} is given twice`);
+  if (values.length > 1 || typeof values[0] !== 'string')
+    throw new AppError('invalid_input', `${key} is given twice`);
   return values[0];
 }
 

@@ -29,7 +29,10 @@ export async function writeMessage<T>(stream: Writable, message: T, signal: Abor
 }
 
 /** Messages until the other side ends; also ends, without an error, when the call is aborted. */
-export async function* endQuietly<T>(stream: Readable, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
+export async function* endQuietly<T>(
+  stream: Readable,
+  signal: AbortSignal,
+): AsyncGenerator<T, void, undefined> {
   try {
     for await (const message of stream.iterator({ destroyOnReturn: false })) {
       if (signal.aborted) return;

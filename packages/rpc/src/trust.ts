@@ -47,12 +47,17 @@ const PEM_BLOCK = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/
 export function certificatesOf(pem: string, what: string): X509Certificate[] {
   const blocks = pem.match(PEM_BLOCK) ?? [];
   if (blocks.length === 0 || blocks.length > CERTIFICATES_MAX) {
-    throw new AppError('failed_precondition', `${what} holds ${blocks.length} certificates, expected 1–${CERTIFICATES_MAX}`);
+    throw new AppError(
+      'failed_precondition',
+      `${what} holds ${blocks.length} certificates, expected 1–${CERTIFICATES_MAX}`,
+    );
   }
   try {
     return blocks.map((block) => new X509Certificate(block));
   } catch (error) {
-    throw new AppError('failed_precondition', `${what} holds a certificate that cannot be read`, { cause: error });
+    throw new AppError('failed_precondition', `${what} holds a certificate that cannot be read`, {
+      cause: error,
+    });
   }
 }
 
@@ -94,7 +99,8 @@ export function requirePrivate(keyFile: string): void {
 export function loadTls(material: TlsMaterial, version: number): LoadedTls {
   const trusted = certificatesOf(material.root, 'the trust file');
   const anchors = trusted.filter((c) => c.ca && c.checkIssued(c) && c.verify(c.publicKey));
-  if (anchors.length === 0) throw new AppError('failed_precondition', 'the trust file holds no self-signed root');
+  if (anchors.length === 0)
+    throw new AppError('failed_precondition', 'the trust file holds no self-signed root');
   if ((material.cert === undefined) !== (material.key === undefined)) {
     throw new AppError('failed_precondition', 'a certificate and its key come together');
   }
@@ -187,5 +193,7 @@ export function leadsToRoot(leaf: X509Certificate, trust: LoadedTls, nowMs: numb
     parent.validToDate.getTime() > nowMs &&
     child.checkIssued(parent) &&
     child.verify(parent.publicKey);
-  return trust.issuers.some((issuer) => issued(leaf, issuer) && trust.anchors.some((root) => issued(issuer, root)));
+  return trust.issuers.some(
+    (issuer) => issued(leaf, issuer) && trust.anchors.some((root) => issued(issuer, root)),
+  );
 }
