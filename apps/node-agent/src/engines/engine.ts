@@ -32,6 +32,11 @@ export interface CutResult {
   provenMs: number;
   /** Why it is unproven, in words for the operator; empty when ended. */
   reason: string;
+  /**
+   * Connections of unknown owner that were ended because they came from his address (Xray, after a restart of the
+   * agent): a neighbour behind the same address may have had to connect again. Absent when none.
+   */
+  unattributed?: number;
 }
 
 export interface EngineHealth {
@@ -69,6 +74,11 @@ export interface Engine {
   /** What the engine really admits: asked from it, not remembered. */
   readBack(): Promise<EngineState>;
   health(): Promise<EngineHealth>;
+  /**
+   * `callback` is called when the engine's process is found dead, within 250 ms; not after detach() or stop().
+   * The caller marks the loss and calls start() again. Absent where the engine is no process.
+   */
+  onDied?(callback: () => void): void;
   /** Lets go of the engine, which keeps running (agent restart). */
   detach(): Promise<void>;
   /** Ends the engine's process (node removed, `npm start` stopping). The caller has read the counters before. */
