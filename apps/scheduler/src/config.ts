@@ -1,0 +1,23 @@
+// The scheduler's environment.
+import { z } from 'zod';
+import { commonShape, port, secretKey } from '@penstock/service/config';
+
+export const configSchema = z.object({
+  ...commonShape,
+  /** Node edge and service edge: client certificates required. */
+  GRPC_HOST: z.string().default('127.0.0.1'),
+  GRPC_PORT: port.default(0),
+  /** Enrollment edge: server certificate only, Enroll and Reattest only. */
+  ENROLL_HOST: z.string().default('127.0.0.1'),
+  ENROLL_PORT: port.default(0),
+  DATABASE_URL: z.string(),
+  /** Login that may become the tables' owner; makes partitions. */
+  PARTITIONS_DATABASE_URL: z.string(),
+  DATA_KEY: secretKey,
+  CA_DIR: z.string(),
+  HEARTBEAT_MS: z.coerce.number().int().min(500).max(60_000).default(5_000),
+  /** Length of a window on the nodes. */
+  WINDOW_MS: z.coerce.number().int().min(1_000).max(60_000).default(5_000),
+});
+
+export type SchedulerConfig = Readonly<z.output<typeof configSchema>>;

@@ -1,0 +1,113 @@
+// Turns rows into what travels: opens secrets, derives the node's own credentials, encodes. A secret that does not
+// open costs its subscription the access here (fail closed) and is counted; it never stops the node.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Pool } from '@penstock/db/pool';
+import type { NodeId } from '@penstock/domain/ids';
+import type { Logger } from '@penstock/service/logger';
+import { openSecret } from '@penstock/service/secret-box';
+import type { SchedulerMetrics } from '../metrics.js';
+import {
+  encodeAccess,
+  encodeConfig,
+  keyOfId,
+  profileOf,
+  type InboundRow,
+  type NodeProfile,
+} from './access.js';
+import { findDesired, listDesired, listInbounds, type DesiredRow, type PendingRow } from './desired.store.js';
+import type { OpenOrder, PendingChange } from './plan.js';
+
+export interface ReaderDeps {
+  pool: Pool;
+  dataKey: Buffer;
+  log: Logger;
+  metrics: SchedulerMetrics;
+  windowMs: number;
+}
+
+export interface NodeConfigState {
+  profile: NodeProfile;
+  /** Encoded NodeConfig. */
+  config: Buffer;
+}
+
+/** Rows encoded before other work gets a turn (about 10 µs each). */
+const ROWS_A_TURN = 200;
+
+export class DesiredReader {
+  constructor(private readonly deps: ReaderDeps) {}
+
+  /** The node's own part: inbounds with their secrets. */
+  async readConfig(nodeId: NodeId): Promise<NodeConfigState> {
+    const inbounds: InboundRow[] = [];
+    for (const { secret, ...inbound } of await listInbounds(this.deps.pool, nodeId)) {
+      const opened = secret === null ? {} : this.openInbound(nodeId, inbound.tag, secret);
+      if (opened === null) continue;
+      inbounds.push({ ...inbound, settings: { ...inbound.settings, ...opened } });
+    }
+    return { profile: profileOf(nodeId, inbounds), config: encodeConfig(inbounds, this.deps.windowMs) };
+  }
+
+  /** The whole desired state, subscription key → access bytes, in order of tenant and subscription. */
+  async readAll(profile: NodeProfile): Promise<Map<string, Buffer>> {
+    const desired = new Map<string, Buffer>();
+    for await (const page of listDesired(this.deps.pool, profile.nodeId)) {
+      for (const [n, row] of page.entries()) {
+        if (n % ROWS_A_TURN === ROWS_A_TURN - 1) await nextTurn();
+        const access = this.encode(profile, row);
+        if (access !== null) desired.set(keyOfId(row.subscriptionId), access);
+      }
+    }
+    return desired;
+  }
+
+  /** What these open orders' subscriptions should have now. */
+  async readAgain(
+    profile: NodeProfile,
+    orders: readonly OpenOrder[],
+  ): Promise<{ order: OpenOrder; access: Buffer | null }[]> {
+    const rows = await findDesired(this.deps.pool, profile.nodeId, orders);
+    const access = new Map(rows.map((row) => [row.subscriptionId, this.encode(profile, row)]));
+    return orders.map((order) => ({ order, access: access.get(order.subscriptionId) ?? null }));
+  }
+
+  pendingOf(profile: NodeProfile, row: PendingRow): PendingChange {
+    const { tenantId, subscriptionId, cause, causedAt, generation, secret, engines, devices } = row;
+    const access =
+      secret === null || engines === null
+        ? null
+        : this.encode(profile, { tenantId, subscriptionId, secret, engines, devices });
+    return { tenantId, subscriptionId, cause, causedAt, generation, access };
+  }
+
+  private encode(profile: NodeProfile, row: DesiredRow): Buffer | null {
+    const { tenantId, subscriptionId, engines, devices } = row;
+    try {
+      const place = { table: 'subscription', tenant: tenantId, row: subscriptionId };
+      const secret = openSecret(this.deps.dataKey, row.secret, place);
+      return encodeAccess(profile, tenantId, subscriptionId, secret, engines, devices ?? []);
+    } catch (error) {
+      this.unopened(error, { subscriptionId });
+      return null;
+    }
+  }
+
+  private openInbound(nodeId: NodeId, tag: string, sealed: Buffer): Record<string, unknown> | null {
+    try {
+      const text = openSecret(this.deps.dataKey, sealed, {
+        table: 'inbound',
+        tenant: '',
+        row: `${nodeId}/${tag}`,
+      });
+      return JSON.parse(text.toString('utf8')) as Record<string, unknown>;
+    } catch (error) {
+      this.unopened(error, { nodeId, name: tag });
+      return null;
+    }
+  }
+
+  private unopened(error: unknown, what: object): void {
+    this.deps.metrics.secretsUnopened.inc({});
+    this.deps.log.error({ error, ...what }, 'a stored secret does not open; what it protects is left out');
+  }
+}

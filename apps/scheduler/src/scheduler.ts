@@ -1,0 +1,144 @@
+// The scheduler without its edges: consumer, streams and tasks, wired. main.ts adds the servers; tests start several of
+// them over one database.
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { createPool, type Pool } from '@penstock/db/pool';
+import { listen, type Listener } from '@penstock/db/listen';
+import type { Clock } from '@penstock/domain/clock';
+import type { NodeId } from '@penstock/domain/ids';
+import type { Logger } from '@penstock/service/logger';
+import { ChangeConsumer } from './changes/consumer.js';
+import { Admission, ADMISSION, type AdmissionRule } from './enforcement/admission.js';
+import { DesiredReader } from './enforcement/desired-reader.js';
+import { enforcementService } from './enforcement/enforcement.rpc.js';
+import type { EnforcementServiceServer } from '@penstock/rpc/gen/penstock/enforcement/v1/enforcement';
+import { STREAM_RULES, type StreamRules } from './enforcement/node-stream.js';
+import { NodeStreams } from './enforcement/streams.js';
+import { StatusWriter } from './heartbeat/status-writer.js';
+import type { SchedulerMetrics } from './metrics.js';
+import { TaskDriver, type Task } from './tasks/driver.js';
+import { expirySweep } from './tasks/expiry-sweep.js';
+import { nodeLiveness } from './tasks/node-liveness.js';
+import { partitionKeeper } from './tasks/partition-keeper.js';
+import { periodRoll } from './tasks/period-roll.js';
+
+/** access_change rows that no notification announced are found within this. */
+export const CHANGE_SWEEP_INTERVAL_MS = 2_000;
+const LISTEN_CHANNELS = ['access_change', 'node_change'] as const;
+
+export interface SchedulerOptions {
+  databaseUrl: string;
+  partitionsDatabaseUrl: string;
+  dataKey: Buffer;
+  heartbeatMs: number;
+  windowMs: number;
+  clock: Clock;
+  log: Logger;
+  metrics: SchedulerMetrics;
+  rules?: StreamRules;
+  admission?: AdmissionRule;
+  /** [0, 1), for jitter. */
+  random: () => number;
+}
+
+export interface Scheduler {
+  pool: Pool;
+  streams: NodeStreams;
+  consumer: ChangeConsumer;
+  tasks: TaskDriver;
+  enforcement: EnforcementServiceServer;
+  /** False while the database does not answer. */
+  isReady(): boolean;
+  start(): void;
+  close(): Promise<void>;
+}
+
+export function createScheduler(options: SchedulerOptions): Scheduler {
+  const { clock, log, metrics, heartbeatMs, random } = options;
+  const pool = createPool(options.databaseUrl, { applicationName: 'penstock-scheduler', max: 20, log });
+  const partitionsPool = createPool(options.partitionsDatabaseUrl, {
+    applicationName: 'penstock-partitions',
+    max: 1,
+    statementTimeoutMs: 60_000,
+    log,
+  });
+  const streams = new NodeStreams({ pool, clock, log, metrics, heartbeatMs });
+  const statuses = new StatusWriter(pool, log);
+  const consumer = new ChangeConsumer({
+    pool,
+    clock,
+    log,
+    metrics,
+    isHeld: (nodeId) => streams.isHeld(nodeId),
+    poke: (nodeId) => streams.poke(nodeId),
+  });
+  const admission = new Admission(options.admission ?? ADMISSION, random, (waiting) =>
+    metrics.queueDepth.set({ queue: 'stream_admission' }, waiting),
+  );
+  const enforcement = enforcementService({
+    ...{ pool, clock, log, metrics, streams, statuses, admission, random, heartbeatMs },
+    reader: new DesiredReader({ pool, dataKey: options.dataKey, log, metrics, windowMs: options.windowMs }),
+    rules: options.rules ?? STREAM_RULES,
+    holder: `${hostname()}/${process.pid}/${randomUUID().slice(0, 8)}`,
+  });
+  const tasks = new TaskDriver({ pool, clock, log, metrics });
+  const readiness = { ok: false };
+  let listener: Listener | undefined;
+  let sweep: NodeJS.Timeout | undefined;
+
+  const check = (): void => {
+    pool.query('SELECT 1').then(
+      () => (readiness.ok = true),
+      () => (readiness.ok = false),
+    );
+  };
+
+  return {
+    pool,
+    streams,
+    consumer,
+    tasks,
+    enforcement,
+    isReady: () => readiness.ok,
+    start() {
+      check();
+      listener = listen(options.databaseUrl, LISTEN_CHANNELS, notified(consumer, streams), log);
+      // Not a task of one process: whoever is free takes what is there, SKIP LOCKED keeps them apart.
+      sweep = setInterval(() => {
+        consumer.poke();
+        check();
+      }, CHANGE_SWEEP_INTERVAL_MS);
+      sweep.unref();
+      streams.start();
+      statuses.start();
+      const list: Task[] = [
+        expirySweep,
+        periodRoll,
+        partitionKeeper(partitionsPool, metrics),
+        nodeLiveness(metrics, heartbeatMs),
+      ];
+      tasks.start(list);
+    },
+    async close() {
+      clearInterval(sweep);
+      await listener?.close();
+      await streams.close();
+      await consumer.close();
+      await tasks.close();
+      await statuses.close();
+      await partitionsPool.end();
+      await pool.end();
+    },
+  };
+}
+
+function notified(
+  consumer: ChangeConsumer,
+  streams: NodeStreams,
+): (channel: string, payload: string) => void {
+  return (channel, payload) => {
+    if (channel === 'access_change') consumer.poke();
+    else if (payload !== '') streams.poke(payload as NodeId);
+    else streams.pokeWaiting();
+  };
+}
