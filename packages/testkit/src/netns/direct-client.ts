@@ -37,13 +37,13 @@ socket.on('connect', () => {
   print({ event: 'open' });
   if (values.download !== undefined) {
     expected = Number(values.download);
-    send(Buffer.from(`DOWN ${values.download}\n`));
+    void send(Buffer.from(`DOWN ${values.download}\n`));
   } else if (values.upload !== undefined) {
     expected = `OK ${values.upload}\n`.length;
-    send(Buffer.from(`UP ${values.upload}\n`));
+    void send(Buffer.from(`UP ${values.upload}\n`));
     void sendMany(Number(values.upload));
   } else {
-    send(Buffer.from(`STREAM ${values.stream ?? '0'}\n`));
+    void send(Buffer.from(`STREAM ${values.stream ?? '0'}\n`));
   }
 });
 const timer = setInterval(() => print({ event: 'progress', sentBytes, receivedBytes }), 50);

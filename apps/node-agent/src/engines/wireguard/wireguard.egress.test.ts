@@ -2,6 +2,7 @@
 import { createServer } from 'node:net';
 import type { AddressInfo, Server } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { followLines } from '@penstock/testkit/netns/lines';
 import { canUseNetns, must } from '@penstock/testkit/netns/netns';
 import type { Namespace } from '@penstock/testkit/netns/netns';
 import { receiver, sendUdp, transfer, until, WireguardNode } from '../../../test/wireguard-fixture.js';
@@ -10,6 +11,7 @@ import type { WireguardEngine } from './wireguard.engine.js';
 
 const root = canUseNetns();
 const METADATA = '169.254.77.9';
+const SUBNET6 = 'fd66:231::/64';
 const nothing = async (): Promise<void> => undefined;
 
 describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
@@ -35,11 +37,11 @@ describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
     await engine.start([anna.access, ben.access]);
     internet = await node.origin();
     inside = await node.origin('customer', [METADATA]);
-    const everywhere = ['10.0.0.0/8', '198.18.0.0/15', '169.254.0.0/16'];
+    const everywhere = ['10.0.0.0/8', '198.18.0.0/15', '169.254.0.0/16', SUBNET6];
     [, annaHome] = await node.connect(anna, everywhere);
     [, benHome] = await node.connect(ben, everywhere);
     service = createServer((socket) => socket.end('penstock!'));
-    await new Promise<void>((resolve) => service.listen(0, '0.0.0.0', resolve));
+    await new Promise<void>((resolve) => service.listen(0, '::', resolve));
   });
   afterAll(async () => {
     service.close();
@@ -131,6 +133,39 @@ describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
     stop();
   });
 
+  test('IPv6 in the tunnel has the same rules', async () => {
+    const six = async (home: Namespace, customer: Customer, address: string): Promise<void> => {
+      const [, tunnel = ''] = (
+        await must(['ip', '-n', home.name, '-o', 'link', 'show', 'type', 'tun'])
+      ).split(': ');
+      await must(['ip', '-n', home.name, 'address', 'add', `${address}/128`, 'dev', tunnel, 'nodad']);
+      customer.peer.allowedIps.push(`${address}/128`);
+    };
+    await six(annaHome, anna, 'fd66:231::2');
+    await six(benHome, ben, 'fd66:231::3');
+    await engine.detach();
+    const subnets = [...node.options.subnets, SUBNET6];
+    engine = node.engine({ subnets, allowEgress: ['fd66:231::1/128'] });
+    await engine.start([anna.access, ben.access]);
+    expect((await engine.readBack()).admitted.get(ben.access.subscriptionId)).toEqual(ben.access);
+    expect(await reaches(`fd66:231::1:${servicePort()}`)).toBe(true);
+    await engine.detach();
+    engine = node.engine({ subnets, allowEgress: [SUBNET6] });
+    await engine.start([anna.access, ben.access]);
+    const listener = benHome.spawn([
+      process.execPath,
+      '-e',
+      `require('net').createServer((s) => s.end('penstock!')).listen(81, '::', () => console.log('{"event":"ready"}'))`,
+    ]);
+    await followLines(listener).next((line) => line['event'] === 'ready', { past: true });
+    expect(await reaches('fd66:231::3:81', benHome)).toBe(true);
+    expect(await reaches('fd66:231::3:81')).toBe(false);
+    await engine.detach();
+    engine = node.engine({ subnets });
+    await engine.start([anna.access, ben.access]);
+    expect(await reaches(`fd66:231::1:${servicePort()}`)).toBe(false);
+  });
+
   test('stopping leaves no interface, table or process behind', async () => {
     await engine.stop();
     await expect(must(['ip', 'link', 'show', 'dev', node.options.interfaceName])).rejects.toThrow(
@@ -139,7 +174,7 @@ describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
     expect(await must(['nft', 'list', 'tables'])).not.toContain(node.options.interfaceName);
     await expect(engine.counters()).rejects.toMatchObject({ code: 'unavailable' });
     engine = node.engine();
-    await engine.start([anna.access]);
+    await engine.start([node.customer().access]);
     expect((await engine.readBack()).admitted.size).toBe(1);
     await engine.apply([], nothing);
   });

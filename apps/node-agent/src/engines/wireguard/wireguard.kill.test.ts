@@ -40,8 +40,7 @@ describe.runIf(root)(`wireguard under kill -9${root ? '' : ' (needs root)'}`, ()
 
   function agent(): [ChildProcess, LineFollower] {
     const child = spawn(process.execPath, [script], { stdio: ['pipe', 'pipe', 'pipe'] });
-    const { clock: _clock, log: _log, ...options } = node.options;
-    child.stdin?.end(JSON.stringify({ options, keep: keep.access, toggle: toggle.access }));
+    child.stdin?.end(JSON.stringify({ options: node.options, keep: keep.access, toggle: toggle.access }));
     return [child, followLines(child)];
   }
 
