@@ -22,6 +22,7 @@ export const errorCodes = {
   token_expired: [401, 16],
   certificate_invalid: [401, 16],
   certificate_revoked: [401, 7],
+  certificate_superseded: [401, 9],
   node_mismatch: [403, 7],
   fenced: [409, 10],
   // accounting
@@ -30,6 +31,7 @@ export const errorCodes = {
   frame_out_of_order: [409, 11],
   frame_fork: [409, 9],
   digest_mismatch: [400, 3],
+  sum_mismatch: [400, 3],
   signature_invalid: [400, 3],
   stream_frozen: [409, 9],
   not_assigned: [403, 7],
