@@ -12,6 +12,7 @@ export const errorCodes = {
   payload_too_large: [413, 8],
   unsupported_media_type: [415, 3],
   failed_precondition: [412, 9],
+  pending: [409, 9],
   quota_exceeded: [422, 9],
   rate_limited: [429, 8],
   internal: [500, 13],

@@ -1,0 +1,86 @@
+// The wiring table of control-api: the only module. A new noun adds a line to each list.
+import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
+import type { DynamicModule, Provider, Type } from '@nestjs/common';
+import { AccessController } from './access/access.controller.js';
+import { AccessService } from './access/access.service.js';
+import { AccessTokens } from './auth/access-token.js';
+import { AccessTokenStrategy } from './auth/access-token.strategy.js';
+import { AuthController } from './auth/auth.controller.js';
+import { AuthService } from './auth/auth.service.js';
+import { Passwords } from './auth/passwords.js';
+import { Standings } from './auth/standing.js';
+import { Context } from './context.js';
+import { Database } from './database.js';
+import { DevicesController } from './devices/devices.controller.js';
+import { DevicesService } from './devices/devices.service.js';
+import { EnforcementController } from './enforcement/enforcement.controller.js';
+import { AccessGuard } from './http/access.guard.js';
+import { OpenApiController } from './http/openapi.controller.js';
+import { ProblemFilter } from './http/problem.filter.js';
+import { RouteTable, routesOf } from './http/routes.js';
+import { ValidationPipe } from './http/validation.pipe.js';
+import { JoinTokensController } from './join-tokens/join-tokens.controller.js';
+import { JoinTokensService } from './join-tokens/join-tokens.service.js';
+import { LocalNode } from './local-node/local-node.js';
+import { NodeGroupsController } from './node-groups/node-groups.controller.js';
+import { NodeGroupsService } from './node-groups/node-groups.service.js';
+import { NodesController } from './nodes/nodes.controller.js';
+import { NodesService } from './nodes/nodes.service.js';
+import { SchedulerClient } from './nodes/scheduler.client.js';
+import { PlansController } from './plans/plans.controller.js';
+import { SetupController } from './setup/setup.controller.js';
+import { SetupService } from './setup/setup.service.js';
+import { SubscriptionsController } from './subscriptions/subscriptions.controller.js';
+import { SubscriptionsService } from './subscriptions/subscriptions.service.js';
+import { TenantsController } from './tenants/tenants.controller.js';
+import { UsageController } from './usage/usage.controller.js';
+
+export const controllers: Type[] = [
+  OpenApiController,
+  SetupController,
+  AuthController,
+  TenantsController,
+  PlansController,
+  NodeGroupsController,
+  NodesController,
+  JoinTokensController,
+  SubscriptionsController,
+  DevicesController,
+  AccessController,
+  UsageController,
+  EnforcementController,
+];
+
+const services: Type[] = [
+  Database,
+  AccessTokens,
+  AccessTokenStrategy,
+  Standings,
+  Passwords,
+  AuthService,
+  SetupService,
+  NodeGroupsService,
+  NodesService,
+  SchedulerClient,
+  JoinTokensService,
+  LocalNode,
+  SubscriptionsService,
+  DevicesService,
+  AccessService,
+  AccessGuard,
+];
+
+export class AppModule {
+  /** `routed` is the list above, except in tests. Throws for a route that declares no permission. */
+  static with(context: Context, routed: Type[] = controllers): DynamicModule {
+    const providers: Provider[] = [
+      { provide: Context, useValue: context },
+      { provide: RouteTable, useValue: new RouteTable(routesOf(routed)) },
+      { provide: APP_GUARD, useExisting: AccessGuard },
+      { provide: APP_PIPE, useClass: ValidationPipe },
+      { provide: APP_FILTER, useClass: ProblemFilter },
+      ...services,
+    ];
+    return { module: AppModule, controllers: routed, providers };
+  }
+}

@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { roles } from '@penstock/domain/terms';
+import type { TenantId } from '@penstock/domain/ids';
+import { id, idText, text } from '../http/fields.js';
+import { permissions, type Permission } from '../permissions.js';
+import { REFRESH_TOKEN } from './refresh-token.js';
+
+export const PASSWORD_CHARACTERS_MIN = 12;
+const PASSWORD_CHARACTERS_MAX = 200;
+
+export const email = z
+  .string()
+  .max(254)
+  .transform((value) => value.normalize('NFKC').trim().toLowerCase())
+  .pipe(z.email('must be an e-mail address'));
+
+/** A password to be set. */
+export const newPassword = z
+  .string()
+  .min(PASSWORD_CHARACTERS_MIN, `must have at least ${PASSWORD_CHARACTERS_MIN} characters`)
+  .max(PASSWORD_CHARACTERS_MAX);
+
+export const signIn = z.strictObject({
+  email,
+  password: z.string().min(1).max(PASSWORD_CHARACTERS_MAX),
+  /** May be left out by an account with one membership. */
+  tenantId: id<TenantId>().optional(),
+});
+export type SignIn = z.output<typeof signIn>;
+
+export const refresh = z.strictObject({
+  refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token'),
+  tenantId: id<TenantId>().optional(),
+});
+export type Refresh = z.output<typeof refresh>;
+
+export const signOut = z.strictObject({ refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token') });
+
+export const switchTenant = z.strictObject({ tenantId: id<TenantId>() });
+
+export const tokens = z.strictObject({
+  accessToken: z.string(),
+  /** Seconds for which the access token is good. */
+  expiresIn: z.number().int(),
+  refreshToken: z.string(),
+  tenantId: idText,
+});
+
+export const accessToken = tokens.omit({ refreshToken: true });
+
+const permissionNames = Object.keys(permissions) as [Permission];
+
+export const whoami = z.strictObject({
+  account: z.strictObject({ accountId: idText, email: z.string(), displayName: z.string() }),
+  tenant: z.strictObject({ tenantId: idText, name: z.string(), platform: z.boolean() }),
+  role: z.enum(roles),
+  permissions: z.array(z.enum(permissionNames)),
+  memberships: z.array(z.strictObject({ tenantId: idText, name: z.string(), role: z.enum(roles) })),
+});
+
+export const displayName = text(100);

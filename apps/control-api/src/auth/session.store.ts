@@ -1,0 +1,139 @@
+// Accounts, their places in tenants, and sessions: one row a refresh token, one family a sign-in. These are read
+// before a tenant is chosen, so the client comes with app.account_id or nothing, and the queries name the account.
+import type { AccountId, TenantId } from '@penstock/domain/ids';
+import type { Role } from '@penstock/domain/terms';
+import { run, statement, type Runner } from '@penstock/db/statement';
+import type { Origin } from '../http/actor.js';
+
+export interface AccountRow {
+  accountId: AccountId;
+  email: string;
+  displayName: string;
+  passwordHash: string;
+}
+
+const selectAccount = statement<AccountRow>(
+  'account.by_email',
+  `SELECT account_id AS "accountId", email, display_name AS "displayName", password_hash AS "passwordHash"
+     FROM account WHERE email = $1 AND disabled_at IS NULL`,
+);
+
+export async function findAccountByEmail(client: Runner, email: string): Promise<AccountRow | null> {
+  return (await run(client, selectAccount, [email]))[0] ?? null;
+}
+
+const selectAccountById = statement<Omit<AccountRow, 'passwordHash'>>(
+  'account.by_id',
+  `SELECT account_id AS "accountId", email, display_name AS "displayName"
+     FROM account WHERE account_id = $1 AND disabled_at IS NULL`,
+);
+
+export async function findAccount(client: Runner, id: AccountId): Promise<Omit<AccountRow, 'passwordHash'> | null> {
+  return (await run(client, selectAccountById, [id]))[0] ?? null;
+}
+
+const updatePasswordHash = statement(
+  'account.set_password_hash',
+  `UPDATE account SET password_hash = $2 WHERE account_id = $1 AND password_hash = $3`,
+);
+
+/** Stores a hash of the same password with today's parameters, unless the password was changed meanwhile. */
+export async function replacePasswordHash(client: Runner, id: AccountId, next: string, old: string): Promise<void> {
+  await run(client, updatePasswordHash, [id, next, old]);
+}
+
+export interface Membership {
+  tenantId: TenantId;
+  name: string;
+  platform: boolean;
+  role: Role;
+}
+
+// Needs app.account_id: a person sees the tenants that he is a member of.
+const selectMemberships = statement<Membership>(
+  'member.of_account',
+  `SELECT m.tenant_id AS "tenantId", t.name, t.kind = 'platform' AS platform, m.role
+     FROM member m JOIN tenant t ON t.tenant_id = m.tenant_id
+    WHERE m.account_id = $1 ORDER BY t.kind DESC, t.name, m.tenant_id LIMIT 1000`,
+);
+
+export function listMemberships(client: Runner, id: AccountId): Promise<Membership[]> {
+  return run(client, selectMemberships, [id]);
+}
+
+const selectTenant = statement<{ tenantId: TenantId; name: string; platform: boolean }>(
+  'tenant.of_transaction',
+  `SELECT tenant_id AS "tenantId", name, kind = 'platform' AS platform FROM tenant WHERE tenant_id = $1`,
+);
+
+/** The tenant if this transaction may see it. */
+export async function findTenant(
+  client: Runner,
+  id: TenantId,
+): Promise<{ tenantId: TenantId; name: string; platform: boolean } | null> {
+  return (await run(client, selectTenant, [id]))[0] ?? null;
+}
+
+export interface NewSession {
+  sessionId: string;
+  accountId: AccountId;
+  familyId: string;
+  refreshHash: Buffer;
+  parentId: string | null;
+  createdAt: Date;
+  expiresAt: Date;
+}
+
+const insertSessionRow = statement(
+  'session.insert',
+  `INSERT INTO session (session_id, account_id, family_id, refresh_hash, parent_id, created_at, expires_at, ip, user_agent)
+   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+);
+
+export async function insertSession(client: Runner, session: NewSession, origin: Origin): Promise<void> {
+  const { sessionId, accountId, familyId, refreshHash, parentId, createdAt, expiresAt } = session;
+  await run(client, insertSessionRow, [
+    ...[sessionId, accountId, familyId, refreshHash, parentId, createdAt, expiresAt, origin.ip, origin.userAgent],
+  ]);
+}
+
+export interface SessionRow {
+  sessionId: string;
+  accountId: AccountId;
+  familyId: string;
+  expiresAt: Date;
+  rotatedAt: Date | null;
+  revokedAt: Date | null;
+  /** The child was itself rotated: whoever shows this token now does not hold the newest. */
+  childUsed: boolean;
+}
+
+const lockSessionRow = statement<SessionRow>(
+  'session.lock',
+  `SELECT s.session_id AS "sessionId", s.account_id AS "accountId", s.family_id AS "familyId",
+          s.expires_at AS "expiresAt", s.rotated_at AS "rotatedAt", s.revoked_at AS "revokedAt",
+          EXISTS (SELECT FROM session c WHERE c.family_id = s.family_id AND c.parent_id = s.session_id
+                    AND c.rotated_at IS NOT NULL) AS "childUsed"
+     FROM session s WHERE s.refresh_hash = $1 FOR UPDATE OF s`,
+);
+
+/** The session of a refresh token, locked: rotations of one token follow each other. */
+export async function lockSession(client: Runner, refreshHash: Buffer): Promise<SessionRow | null> {
+  return (await run(client, lockSessionRow, [refreshHash]))[0] ?? null;
+}
+
+const markRotated = statement('session.rotate', `UPDATE session SET rotated_at = $2 WHERE session_id = $1`);
+
+export async function markSessionRotated(client: Runner, sessionId: string, at: Date): Promise<void> {
+  await run(client, markRotated, [sessionId, at]);
+}
+
+const revokeFamilyRows = statement(
+  'session.revoke_family',
+  `UPDATE session SET revoked_at = $2 WHERE family_id = $1 AND revoked_at IS NULL`,
+);
+
+/** Ends a sign-in: every refresh token of the family, and with it every access token. */
+export async function revokeFamily(client: Runner, familyId: string, at: Date): Promise<void> {
+  await run(client, revokeFamilyRows, [familyId, at]);
+}

@@ -1,0 +1,33 @@
+// The door to the database for everything that acts for somebody: a transaction whose tenant is the actor's, so that
+// row security shows that tenant's rows and no others, and which carries the actor into every store.
+import { Injectable } from '@nestjs/common';
+import type { Client } from '@penstock/db/pool';
+import { withTransaction, type TransactionSettings } from '@penstock/db/transaction';
+import { Context } from './context.js';
+import type { Actor } from './http/actor.js';
+
+/** First argument of every store function. */
+export interface Acting {
+  readonly actor: Actor;
+  readonly client: Client;
+  /** Time of the request, the same for all that it writes. */
+  readonly at: Date;
+}
+
+@Injectable()
+export class Database {
+  constructor(protected readonly context: Context) {}
+
+  /** One transaction: all of `work` or nothing. `work` may run again after a serialisation failure. */
+  transaction<T>(actor: Actor, work: (acting: Acting) => Promise<T>): Promise<T> {
+    const at = new Date(this.context.clock.now());
+    return withTransaction(this.context.pool, (client) => work({ actor, client, at }), this.settings(actor));
+  }
+
+  protected settings(actor: Actor): TransactionSettings {
+    return {
+      tenantId: actor.tenantId,
+      ...(actor.accountId === null ? {} : { accountId: actor.accountId }),
+    };
+  }
+}

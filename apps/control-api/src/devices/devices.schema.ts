@@ -1,0 +1,23 @@
+import { z } from 'zod';
+import { isWireguardKey } from '@penstock/domain/wireguard-keys';
+import { idText, name, timeText } from '../http/fields.js';
+
+export const newDevice = z.strictObject({
+  name,
+  /** The customer's own key; left out, we make a pair and keep the private key sealed. */
+  publicKey: z
+    .string()
+    .refine(isWireguardKey, 'must be a WireGuard public key: 32 bytes in base64, 44 characters')
+    .optional(),
+});
+export type NewDevice = z.output<typeof newDevice>;
+
+export const device = z.strictObject({
+  deviceId: idText,
+  name: z.string(),
+  publicKey: z.string(),
+  /** Ours, so that a whole configuration can be given out. */
+  hasPrivateKey: z.boolean(),
+  createdAt: timeText,
+});
+export const deviceList = z.strictObject({ items: z.array(device) });

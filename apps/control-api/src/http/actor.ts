@@ -1,0 +1,52 @@
+// Who acts, in which tenant, over which request. Made by the access guard from the token and the database, never
+// from a body or a header; every transaction and so every query of a store carries it.
+import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
+import type { FastifyRequest } from 'fastify';
+import { AppError } from '@penstock/domain/errors';
+import type { AccountId, TenantId } from '@penstock/domain/ids';
+import type { Role } from '@penstock/domain/terms';
+
+/** Where a request came from, as the audit log keeps it. */
+export interface Origin {
+  requestId: string;
+  ip: string | null;
+  userAgent: string | null;
+}
+
+export interface Actor extends Origin {
+  /** null: the product itself (first start, the local node). */
+  accountId: AccountId | null;
+  tenantId: TenantId;
+  role: Role;
+  /** True when the tenant is the operator's own. */
+  platform: boolean;
+  /** Family of the session that the token belongs to. */
+  familyId: string | null;
+}
+
+export interface ActingRequest extends FastifyRequest {
+  actor?: Actor;
+}
+
+const USER_AGENT_MAX = 200;
+
+export function originOf(request: FastifyRequest): Origin {
+  const agent = request.headers['user-agent'];
+  return {
+    requestId: request.id,
+    ip: request.ip.replace(/^::ffff:/, ''),
+    userAgent: agent === undefined ? null : agent.slice(0, USER_AGENT_MAX),
+  };
+}
+
+/** The actor of a guarded route. */
+export const ActorOf = createParamDecorator((_data: unknown, context: ExecutionContext): Actor => {
+  const actor = context.switchToHttp().getRequest<ActingRequest>().actor;
+  if (actor === undefined) throw new AppError('unauthenticated', 'sign in first');
+  return actor;
+});
+
+/** Address, agent and id of the request of a public route. */
+export const OriginOf = createParamDecorator(
+  (_data: unknown, context: ExecutionContext): Origin => originOf(context.switchToHttp().getRequest<FastifyRequest>()),
+);

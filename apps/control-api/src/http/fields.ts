@@ -1,0 +1,86 @@
+// Pieces of schema that several nouns share: how bytes, ids, times, names and pages look on the wire.
+import { z } from 'zod';
+import { errorCodes } from '@penstock/domain/errors';
+import type { Id } from '@penstock/domain/ids';
+import { BYTES_MAX } from '@penstock/domain/terms';
+
+export const PAGE_ROWS_MAX = 200;
+export const PAGE_ROWS_DEFAULT = 50;
+
+/** An id from outside; lower-cased, so that equal ids are equal strings. */
+export const id = <T extends Id<string>>() =>
+  z
+    .guid('must be a UUID')
+    .transform((text) => text.toLowerCase() as T);
+
+/** An id in an answer. */
+export const idText = z.uuid();
+
+const DECIMAL = /^(0|[1-9][0-9]{0,18})$/;
+
+/** A number of bytes from outside: a decimal string, because JSON numbers are exact only to 2^53. */
+export const bytes = z
+  .string()
+  .regex(DECIMAL, 'must be a whole number of bytes as a decimal string, 0 to 9223372036854775807')
+  .transform((text) => BigInt(text))
+  .refine((value) => value <= BYTES_MAX, 'must be at most 9223372036854775807');
+
+/** A number of bytes in an answer. */
+export const bytesText = z.string().regex(DECIMAL);
+
+/** Text that people read: no control characters, nothing that is not Unicode. */
+export const text = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    .refine((value) => !/\p{Cc}/u.test(value) && value.isWellFormed(), 'must not hold control characters');
+
+export const name = text(100);
+
+/** A moment from outside. */
+export const time = z.iso.datetime({ offset: true }).transform((value) => new Date(value));
+
+/** A moment in an answer. */
+export const timeText = z.iso.datetime();
+
+/** A whole number from a query string. */
+const count = (max: number) =>
+  z
+    .string()
+    .regex(/^[1-9][0-9]{0,5}$/, `must be a whole number from 1 to ${max}`)
+    .transform(Number)
+    .refine((value) => value <= max, `must be at most ${max}`);
+
+/** Cursor pages: `cursor` is the id of the last row of the page before. */
+export const pageShape = {
+  limit: count(PAGE_ROWS_MAX).default(PAGE_ROWS_DEFAULT),
+  cursor: id().optional(),
+};
+export const pageQuery = z.strictObject(pageShape);
+export type PageQuery = z.output<typeof pageQuery>;
+
+export interface Page<Row> {
+  items: Row[];
+  /** Give it as `cursor` for the next page; null at the end. */
+  nextCursor: string | null;
+}
+
+/** A page from one row more than was asked for. */
+export function pageOf<Row>(rows: Row[], limit: number, idOf: (row: Row) => string): Page<Row> {
+  const items = rows.slice(0, limit);
+  const last = items.at(-1);
+  return { items, nextCursor: rows.length > limit && last !== undefined ? idOf(last) : null };
+}
+
+export const pageReply = (item: z.ZodType) => z.strictObject({ items: z.array(item), nextCursor: idText.nullable() });
+
+export const problem = z.strictObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  code: z.enum(Object.keys(errorCodes) as [keyof typeof errorCodes]),
+  detail: z.string(),
+  field: z.string().optional(),
+  request_id: idText,
+});

@@ -1,0 +1,105 @@
+// The HTTP server around the module: limits, content types, headers, logs. Used by main and by tests.
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { NestFactory } from '@nestjs/core';
+import type { DynamicModule } from '@nestjs/common';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyRequest } from 'fastify';
+import { AppError } from '@penstock/domain/errors';
+import { Context } from '../context.js';
+import { httpMetrics } from '../metrics.js';
+import { sendProblem } from './problem.filter.js';
+import { RouteTable } from './routes.js';
+
+export const BODY_BYTES_MAX = 1024 * 1024;
+const HEADER_BYTES_MAX = 16 * 1024;
+const REQUEST_TIMEOUT_MS = 30_000;
+const CONNECTION_TIMEOUT_MS = 60_000;
+const KEEP_ALIVE_MS = 72_000;
+const PATH_PARAMETER_MAX = 100;
+
+const UUID_V4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+const JSON_TYPE = /^application\/json(?: *; *charset="?utf-8"?)?$/i;
+
+const headers = {
+  'cache-control': 'no-store',
+  'content-security-policy': `default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`,
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'permissions-policy': 'geolocation=(), camera=(), microphone=()',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+};
+
+/** Bytes and revisions are bigint inside and decimal strings on the wire. */
+function withBigint(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** Builds the application; the caller listens. Throws when a route declares no permission. */
+export async function createServer(module: DynamicModule): Promise<NestFastifyApplication> {
+  const adapter = new FastifyAdapter({
+    bodyLimit: BODY_BYTES_MAX,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionTimeout: CONNECTION_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    http: { maxHeaderSize: HEADER_BYTES_MAX },
+    routerOptions: { maxParamLength: PATH_PARAMETER_MAX, caseSensitive: true, ignoreTrailingSlash: false },
+    trustProxy: trustedProxies(module),
+    genReqId: (request: IncomingMessage) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && UUID_V4.test(given) ? given : randomUUID();
+    },
+    skipMiddie: true,
+  });
+  const app = await NestFactory.create<NestFastifyApplication>(module, adapter, {
+    logger: false,
+    bodyParser: false,
+    abortOnError: false,
+  });
+  await hooks(app);
+  await app.init();
+  return app;
+}
+
+function trustedProxies(module: DynamicModule): string[] | false {
+  const provider = module.providers?.find((item) => 'provide' in item && item.provide === Context);
+  const context = (provider as { useValue: Context } | undefined)?.useValue;
+  const proxies = context?.config.TRUSTED_PROXIES ?? [];
+  return proxies.length === 0 ? false : proxies;
+}
+
+async function hooks(app: NestFastifyApplication): Promise<void> {
+  const { log, metrics, config } = app.get(Context);
+  const observed = httpMetrics(metrics, app.get(RouteTable).routes);
+  const server = app.getHttpAdapter().getInstance();
+  const all = config.PUBLIC_URL.startsWith('https:')
+    ? { ...headers, 'strict-transport-security': 'max-age=31536000' }
+    : headers;
+  // JSON is the only thing we read; Fastify's own parser refuses prototype keys.
+  server.removeContentTypeParser('text/plain');
+  server.addHook('onRequest', (request, reply, done) => {
+    void reply.headers(all).header('x-request-id', request.id);
+    if (hasBody(request) && !JSON_TYPE.test(request.headers['content-type'] ?? '')) {
+      sendProblem(reply, new AppError('unsupported_media_type', 'send application/json'), request.id);
+      return;
+    }
+    done();
+  });
+  server.setReplySerializer((payload) => JSON.stringify(payload, withBigint));
+  server.addHook('onResponse', (request, reply, done) => {
+    const { method } = request;
+    const route = request.is404 ? undefined : request.routeOptions.url;
+    const ms = reply.elapsedTime;
+    observed.observe(method, route, reply.statusCode, ms / 1000);
+    const fields = { requestId: request.id, method, route, status: reply.statusCode, durationMs: Math.round(ms) };
+    log.info(fields, 'request');
+    done();
+  });
+}
+
+function hasBody(request: FastifyRequest): boolean {
+  const length = request.headers['content-length'];
+  return (length !== undefined && length !== '0') || request.headers['transfer-encoding'] !== undefined;
+}

@@ -1,0 +1,62 @@
+// A join token carries all that a new node needs: the secret, the fingerprint of the root it must trust, and where to
+// go. It is shown once and good for one certificate.
+import { createHash, X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { Injectable } from '@nestjs/common';
+import { AppError } from '@penstock/domain/errors';
+import { newId, type NodeId } from '@penstock/domain/ids';
+import { formatJoinToken, joinTokenHash, newJoinTokenSecret } from '@penstock/rpc/join-token';
+import { appendAudit } from '../audit/audit.store.js';
+import { Context } from '../context.js';
+import { Database, type Acting } from '../database.js';
+import type { Actor } from '../http/actor.js';
+import { lockNode } from '../nodes/nodes.store.js';
+import { insertJoinToken } from './join-tokens.store.js';
+
+export interface JoinToken {
+  joinTokenId: string;
+  nodeId: NodeId;
+  token: string;
+  expiresAt: Date;
+}
+
+@Injectable()
+export class JoinTokensService {
+  constructor(
+    private readonly context: Context,
+    private readonly database: Database,
+  ) {}
+
+  /** Throws not_found, forbidden (a shared node) or failed_precondition (a revoked one). */
+  create(actor: Actor, nodeId: NodeId, ttlMinutes: number): Promise<JoinToken> {
+    return this.database.transaction(actor, (acting) => this.createIn(acting, nodeId, ttlMinutes));
+  }
+
+  /** Within the caller's transaction. */
+  async createIn(acting: Acting, nodeId: NodeId, ttlMinutes: number): Promise<JoinToken> {
+    if ((await lockNode(acting, nodeId)) === 'revoked') {
+      throw new AppError('failed_precondition', 'this node was revoked; register a new one');
+    }
+    const secret = newJoinTokenSecret();
+    const joinTokenId: string = newId();
+    const expiresAt = new Date(acting.at.getTime() + ttlMinutes * 60_000);
+    await insertJoinToken(acting, { joinTokenId, nodeId, expiresAt, hash: joinTokenHash(secret) });
+    await appendAudit(acting, {
+      ...{ action: 'join_token.create', entity: 'join_token', entityId: joinTokenId },
+      after: { nodeId, expiresAt },
+    });
+    return { joinTokenId, nodeId, token: await this.#text(secret), expiresAt };
+  }
+
+  async #text(secret: Buffer): Promise<string> {
+    const { TLS_ROOT_FILE, NODE_ENROLL_ADDRESS, NODE_ENFORCEMENT_ADDRESS, NODE_USAGE_ADDRESS } = this.context.config;
+    const root = new X509Certificate(await readFile(TLS_ROOT_FILE));
+    return formatJoinToken({
+      secret,
+      rootFingerprint: createHash('sha256').update(root.raw).digest('hex'),
+      enroll: NODE_ENROLL_ADDRESS,
+      enforcement: NODE_ENFORCEMENT_ADDRESS,
+      usage: NODE_USAGE_ADDRESS,
+    });
+  }
+}

@@ -1,0 +1,19 @@
+import { z } from 'zod';
+import type { NodeId } from '@penstock/domain/ids';
+import { id, idText, name, pageReply, timeText } from '../http/fields.js';
+
+export const newNodeGroup = z.strictObject({ name });
+export type NewNodeGroup = z.output<typeof newNodeGroup>;
+
+export const newMember = z.strictObject({ nodeId: id<NodeId>() });
+export type NewMember = z.output<typeof newMember>;
+
+export const nodeGroup = z.strictObject({
+  nodeGroupId: idText,
+  name: z.string(),
+  /** True: the operator's own, for all tenants. */
+  shared: z.boolean(),
+  nodeIds: z.array(idText),
+  createdAt: timeText,
+});
+export const nodeGroupPage = pageReply(nodeGroup);

@@ -1,0 +1,35 @@
+// The one thing that control-api asks of the scheduler directly: revocation, which must take hold within seconds.
+// Everything else goes through tables.
+import { Injectable } from '@nestjs/common';
+import type { NodeId } from '@penstock/domain/ids';
+import { callUnary, connect } from '@penstock/rpc/client';
+import { SchedulerAdminServiceClient } from '@penstock/rpc/gen/penstock/scheduler_admin/v1/scheduler_admin';
+import { Context } from '../context.js';
+
+const DEADLINE_MS = 5_000;
+
+@Injectable()
+export class SchedulerClient {
+  readonly #client: SchedulerAdminServiceClient;
+
+  constructor(context: Context) {
+    const { SCHEDULER_ADDRESS, TLS_CERT_FILE, TLS_KEY_FILE, TLS_ROOT_FILE, TRUST_DOMAIN } = context.config;
+    this.#client = connect(SchedulerAdminServiceClient, SCHEDULER_ADDRESS, {
+      tls: { certFile: TLS_CERT_FILE, keyFile: TLS_KEY_FILE, rootFile: TLS_ROOT_FILE },
+      trustDomain: TRUST_DOMAIN,
+      servers: ['scheduler'],
+      log: context.log,
+    });
+  }
+
+  /** How many certificates were revoked. Throws AppError: unavailable when the scheduler does not answer. */
+  async revokeNode(nodeId: NodeId, reason: string): Promise<number> {
+    const request = { nodeId, reason };
+    const answer = await callUnary(this.#client, this.#client.revokeNode, request, { deadlineMs: DEADLINE_MS });
+    return answer.certificatesRevoked;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}

@@ -1,0 +1,54 @@
+// The whole of RBAC on one screen: which role may do what. A route names one of these actions; a route that names
+// none stops the process from starting (http/routes.ts). Roles are read from the database, never from a token.
+import { roles, type Role } from '@penstock/domain/terms';
+
+interface Rule {
+  roles: readonly Role[];
+  /** Only with a token for the platform tenant. */
+  platform?: true;
+}
+
+const everybody = roles;
+const staff = ['owner', 'admin', 'operator'] as const;
+const managers = ['owner', 'admin'] as const;
+
+export const permissions = {
+  'tenant.read': { roles: everybody, platform: true },
+  'tenant.create': { roles: managers, platform: true },
+  'plan.read': { roles: everybody },
+  'plan.create': { roles: managers },
+  'node_group.read': { roles: everybody },
+  'node_group.create': { roles: managers },
+  'node_group.update': { roles: managers },
+  'node.read': { roles: everybody },
+  'node.create': { roles: managers },
+  'node.revoke': { roles: managers },
+  'join_token.create': { roles: managers },
+  'subscription.read': { roles: everybody },
+  'subscription.create': { roles: staff },
+  'subscription.update': { roles: staff },
+  'subscription.delete': { roles: staff },
+  'subscription.secret.read': { roles: staff },
+  'device.create': { roles: staff },
+  'device.delete': { roles: staff },
+  'usage.read': { roles: everybody },
+  'enforcement.read': { roles: everybody },
+} as const satisfies Record<string, Rule>;
+
+export type Permission = keyof typeof permissions;
+
+/** Who asks, as far as this table is concerned. */
+export interface Standing {
+  role: Role;
+  platform: boolean;
+}
+
+export function allows(standing: Standing, permission: Permission): boolean {
+  const rule: Rule = permissions[permission];
+  return rule.roles.includes(standing.role) && (rule.platform !== true || standing.platform);
+}
+
+/** What a person may do, for pages that hide the rest. */
+export function permissionsOf(standing: Standing): Permission[] {
+  return (Object.keys(permissions) as Permission[]).filter((permission) => allows(standing, permission));
+}

@@ -1,0 +1,35 @@
+import { z } from 'zod';
+import { engines, meteringPeriods } from '@penstock/domain/terms';
+import type { NodeGroupId } from '@penstock/domain/ids';
+import { bytes, bytesText, id, idText, name, pageReply, timeText } from '../http/fields.js';
+
+const NODE_GROUPS_MAX = 50;
+const unique = (list: unknown[]): boolean => new Set(list).size === list.length;
+
+export const newPlan = z.strictObject({
+  name,
+  /** null: unlimited. */
+  limitBytes: bytes.nullable(),
+  period: z.enum(meteringPeriods).default('none'),
+  durationDays: z.number().int().min(1).max(36_500).nullable().default(null),
+  deviceLimit: z.number().int().min(1).max(1_000).default(1),
+  engines: z.array(z.enum(engines)).min(1).max(engines.length).refine(unique, 'must not repeat itself'),
+  offlinePolicy: z.enum(['deny', 'grace']).default('deny'),
+  nodeGroupIds: z.array(id<NodeGroupId>()).min(1).max(NODE_GROUPS_MAX).refine(unique, 'must not repeat itself'),
+});
+export type NewPlan = z.output<typeof newPlan>;
+
+export const plan = z.strictObject({
+  planId: idText,
+  name: z.string(),
+  limitBytes: bytesText.nullable(),
+  period: z.enum(meteringPeriods),
+  durationDays: z.number().int().nullable(),
+  deviceLimit: z.number().int(),
+  engines: z.array(z.enum(engines)),
+  offlinePolicy: z.enum(['deny', 'grace']),
+  nodeGroupIds: z.array(idText),
+  version: z.number().int(),
+  createdAt: timeText,
+});
+export const planPage = pageReply(plan);

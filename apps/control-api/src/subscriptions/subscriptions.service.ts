@@ -1,0 +1,96 @@
+// Subscriptions: made from a plan, changed, deleted into a tombstone. Each change that may move access leaves an
+// access_change in its own transaction; a subscription's secret is made here, sealed, and never answered.
+import { randomBytes } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { AppError } from '@penstock/domain/errors';
+import { newId, type SubscriptionId } from '@penstock/domain/ids';
+import { sealSecret, type SecretPlace } from '@penstock/service/secret-box';
+import { subscriptionChanged } from '../access-change.store.js';
+import { appendAudit } from '../audit/audit.store.js';
+import { Context } from '../context.js';
+import { Database, type Acting } from '../database.js';
+import type { Actor } from '../http/actor.js';
+import { requireVersion } from '../http/entity-tag.js';
+import { pageOf, type Page } from '../http/fields.js';
+import type { ChangedSubscription, NewSubscription, SubscriptionQuery } from './subscriptions.schema.js';
+import * as store from './subscriptions.store.js';
+import type { Subscription } from './subscriptions.store.js';
+
+const SECRET_BYTES = 32;
+
+/** Where a subscription's secret is bound to. */
+export function secretPlace(tenantId: string, subscriptionId: string): SecretPlace {
+  return { table: 'subscription', tenant: tenantId, row: subscriptionId };
+}
+
+@Injectable()
+export class SubscriptionsService {
+  constructor(
+    private readonly context: Context,
+    private readonly database: Database,
+  ) {}
+
+  /** Throws not_found naming planId. */
+  create(actor: Actor, request: NewSubscription): Promise<Subscription> {
+    return this.database.transaction(actor, async (acting) => {
+      const subscriptionId = newId<SubscriptionId>();
+      const place = secretPlace(actor.tenantId, subscriptionId);
+      const sealedSecret = sealSecret(this.context.config.DATA_KEY, randomBytes(SECRET_BYTES), place);
+      if (!(await store.insertSubscription(acting, { ...request, subscriptionId, sealedSecret }))) {
+        throw new AppError('not_found', 'planId: there is no such plan', { field: 'planId' });
+      }
+      await subscriptionChanged(acting, subscriptionId);
+      const after = await store.getSubscription(acting, subscriptionId);
+      await this.#audit(acting, 'subscription.create', subscriptionId, undefined, after);
+      return after;
+    });
+  }
+
+  list(actor: Actor, query: SubscriptionQuery): Promise<Page<Subscription>> {
+    return this.database.transaction(actor, async (acting) =>
+      pageOf(await store.listSubscriptions(acting, query), query.limit, (row) => row.subscriptionId),
+    );
+  }
+
+  get(actor: Actor, id: SubscriptionId): Promise<Subscription> {
+    return this.database.transaction(actor, (acting) => store.getSubscription(acting, id));
+  }
+
+  /** Throws not_found, or failed_precondition when `ifMatch` is not the version that stands. */
+  change(
+    actor: Actor,
+    id: SubscriptionId,
+    change: ChangedSubscription,
+    ifMatch: string | undefined,
+  ): Promise<Subscription> {
+    return this.database.transaction(actor, async (acting) => {
+      await store.lockSubscription(acting, id);
+      const before = await store.getSubscription(acting, id);
+      requireVersion(ifMatch, before.version);
+      await store.updateSubscription(acting, id, change);
+      await subscriptionChanged(acting, id);
+      const after = await store.getSubscription(acting, id);
+      await this.#audit(acting, 'subscription.update', id, before, after);
+      return after;
+    });
+  }
+
+  delete(actor: Actor, id: SubscriptionId, ifMatch: string | undefined): Promise<void> {
+    return this.database.transaction(actor, async (acting) => {
+      await store.lockSubscription(acting, id);
+      const before = await store.getSubscription(acting, id);
+      requireVersion(ifMatch, before.version);
+      await store.burySubscription(acting, id);
+      await subscriptionChanged(acting, id);
+      await this.#audit(acting, 'subscription.delete', id, before, undefined);
+    });
+  }
+
+  #audit(acting: Acting, action: string, id: SubscriptionId, before?: object, after?: object): Promise<void> {
+    return appendAudit(acting, {
+      ...{ action, entity: 'subscription', entityId: id },
+      ...(before === undefined ? {} : { before }),
+      ...(after === undefined ? {} : { after }),
+    });
+  }
+}
