@@ -36,6 +36,7 @@ export const databaseName = 'penstock';
 
 const readyTimeoutMs = 60_000;
 const watchEveryMs = 2_000;
+const trustEveryMs = 12 * 3_600_000;
 
 export interface StackOptions {
   /** Keeps everything of the stack; made when missing (its parent must exist). */
@@ -55,6 +56,8 @@ export interface StackOptions {
   publicUrl?: string | undefined;
   redisUrl?: string | undefined;
   trustDomain?: string;
+  /** DNS names of the services' certificates beside localhost. */
+  dnsNames?: readonly string[];
   nodeEnv?: 'production' | 'development' | 'test';
   logLevel?: string;
   /** Further variables by process name (`collector-2`) or by kind (`collector`). */
@@ -130,6 +133,7 @@ class RunningStack implements Stack {
   private watching = false;
   private ready = false;
   private ending = false;
+  private trustAt = 0;
   private writes: Promise<void> = Promise.resolve();
   private readonly onExit = (): void => {
     for (const process of this.processes.values()) process.killNow();
@@ -157,9 +161,7 @@ class RunningStack implements Stack {
     this.book = await PortBook.open(this.paths.portsFile);
     await this.step('PostgreSQL', () => this.startDatabase());
     await this.pickPorts();
-    await this.step('Certificates', () =>
-      makeTrust(this.paths, this.context.trustDomain, this.secrets.dataKeyFile, this.context.baseEnv),
-    );
+    await this.step('Certificates', () => this.makeTrust());
     await this.step('Services', () => this.startServices());
     await this.lookAtSetup();
     this.ready = true;
@@ -256,6 +258,16 @@ class RunningStack implements Stack {
     return (
       (this.postgres.adopted ? 'taken over from the run before' : `port ${this.postgres.port}`) + migrated
     );
+  }
+
+  private async makeTrust(): Promise<string> {
+    this.trustAt = systemClock.monotonic();
+    const { trustDomain, baseEnv } = this.context;
+    return makeTrust(this.paths, {
+      domain: trustDomain,
+      dnsNames: this.options.dnsNames ?? [],
+      env: baseEnv,
+    });
   }
 
   private async port(name: string, wish: Parameters<PortBook['get']>[1] = {}): Promise<number> {
@@ -435,7 +447,7 @@ class RunningStack implements Stack {
     if (before !== this.setupNeeded) this.changed();
   }
 
-  /** Every few seconds: log sizes, PostgreSQL's life, and whether the set-up link was used. */
+  /** Every few seconds: log sizes, PostgreSQL's life, the set-up link's use; twice a day the certificates. */
   private async look(): Promise<void> {
     if (this.watching || this.ending) return;
     this.watching = true;
@@ -444,6 +456,7 @@ class RunningStack implements Stack {
         await rotateLog(join(this.paths.logs, `${name}.log`));
       }
       if (this.setupNeeded) await this.lookAtSetup();
+      if (systemClock.monotonic() - this.trustAt > trustEveryMs) await this.makeTrust();
       if (this.options.autoRestart !== false && this.postgres.pid === null && !this.isEnding()) {
         this.say('postgresql ended; it is started again');
         await this.postgres.start();

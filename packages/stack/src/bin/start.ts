@@ -1,6 +1,7 @@
 // What npm start runs after the build: the whole product on this terminal, until Ctrl-C. The API does not wait for
 // engines; the local node's agent starts with the first engine and again when another arrives.
-import { createReadStream, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { systemClock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
@@ -120,7 +121,8 @@ function stopRequest(ownerFd: number | undefined): { reason: Promise<string>; re
       });
     }
     if (ownerFd === undefined) return;
-    const owner = createReadStream('', { fd: ownerFd });
+    // A socket, not a file stream: a blocked read in the thread pool would keep process.exit() waiting.
+    const owner = new Socket({ fd: ownerFd, readable: true, writable: false });
     owner.on('error', () => ask('launcher gone'));
     owner.on('end', () => ask('launcher gone'));
     owner.resume();
