@@ -32,6 +32,11 @@ export interface JournalState {
   marks: LossMark[];
   /** Seqs that a gap frame took and that no frame has healed yet. */
   lost: Set<bigint>;
+  /**
+   * Unreadable frames that this state was replayed across. It is right if the ledger lacks them (a gap frame comes) and
+   * wrong if the ledger has them: then only a new epoch gives sound bases.
+   */
+  doubtful: Set<bigint>;
 }
 
 export function emptyState(): JournalState {
@@ -47,6 +52,7 @@ export function emptyState(): JournalState {
     engines: new Map(),
     marks: [],
     lost: new Set(),
+    doubtful: new Set(),
   };
 }
 

@@ -212,9 +212,9 @@ export class MeterBook {
   /** Replays a value that was journalled outside a frame. */
   applyReading(number: bigint, identity: MeterIdentity, tenant: Buffer | null, up: bigint, down: bigint): void {
     const meter = this.#at(number, identity.engine, identity.subscription);
-    meter.boot ??= identity.boot;
-    meter.device ??= identity.device;
-    meter.tenant ??= tenant;
+    meter.boot ??= Buffer.from(identity.boot);
+    meter.device ??= Buffer.from(identity.device);
+    meter.tenant ??= tenant === null ? null : Buffer.from(tenant);
     if (meter.tenant !== null) this.#rememberTenant(meter);
     raiseRead(meter, up, down);
   }

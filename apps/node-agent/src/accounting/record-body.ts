@@ -2,7 +2,7 @@
 //
 // engines    := count u8 ‖ (engine u8 ‖ read ms u64 ‖ ended u8)…
 // marks      := count u32 ‖ (kind u8 ‖ engine u8 ‖ from ms u64 ‖ to ms u64)…
-// frame, gap := engines ‖ signature 64 ‖ frame bytes
+// frame, gap := engines ‖ acked u64 ‖ signature 64 ‖ frame bytes     (acked: seq, so acknowledgements need no write)
 // ack        := epoch u32 ‖ seq u64
 // readings   := engines ‖ marks ‖ count u32 ‖ (number u64 ‖ engine u8 ‖ boot, subscription, device, tenant 16 each ‖
 //               up u64 ‖ down u64)…                    values journalled while no frame can be sealed
@@ -40,18 +40,29 @@ export interface ReadingsBody {
   readings: JournalledReading[];
 }
 
-export function encodeFrameBody(engines: ReadonlyMap<number, EngineRead>, frame: SealedFrame): Buffer {
-  const out = new ByteWriter();
-  writeEngines(out, engines);
-  return out.raw(frame.signature).raw(frame.frameBytes).done();
+export interface FrameBody extends SealedFrame {
+  engines: Map<number, EngineRead>;
+  acked: bigint;
+  view: FrameView;
 }
 
-export function decodeFrameBody(body: Buffer): SealedFrame & { engines: Map<number, EngineRead>; view: FrameView } {
+export function encodeFrameBody(
+  engines: ReadonlyMap<number, EngineRead>,
+  acked: bigint,
+  frame: SealedFrame,
+): Buffer {
+  const out = new ByteWriter();
+  writeEngines(out, engines);
+  return out.u64(acked).raw(frame.signature).raw(frame.frameBytes).done();
+}
+
+export function decodeFrameBody(body: Buffer): FrameBody {
   const reader = new ByteReader(body);
   const engines = readEngines(reader);
+  const acked = reader.u64();
   const signature = reader.take(SIGNATURE_BYTES);
   const frameBytes = reader.rest();
-  return { engines, signature, frameBytes, view: decodeFrame(frameBytes) };
+  return { engines, acked, signature, frameBytes, view: decodeFrame(frameBytes) };
 }
 
 export function encodeAckBody(epoch: number, seq: bigint): Buffer {
@@ -111,6 +122,8 @@ export function encodeCheckpoint(state: JournalState): Buffer {
   writeMarks(out, state.marks);
   out.u32(state.lost.size);
   for (const seq of state.lost) out.u64(seq);
+  out.u32(state.doubtful.size);
+  for (const seq of state.doubtful) out.u64(seq);
   out.u32(state.sliceHeads.size);
   for (const [tenant, digest] of state.sliceHeads) out.raw(Buffer.from(tenant, 'hex')).raw(digest);
   out.u32(state.meters.size);
@@ -133,6 +146,7 @@ export function decodeCheckpoint(body: Buffer): JournalState {
   state.engines = readEngines(reader);
   state.marks = readMarks(reader);
   for (let left = reader.count(8); left > 0; left--) state.lost.add(reader.u64());
+  for (let left = reader.count(8); left > 0; left--) state.doubtful.add(reader.u64());
   for (let left = reader.count(SLICE_HEAD_BYTES); left > 0; left--) {
     state.sliceHeads.set(reader.take(16).toString('hex'), Buffer.from(reader.take(DIGEST_BYTES)));
   }
