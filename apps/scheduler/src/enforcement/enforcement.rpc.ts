@@ -77,6 +77,7 @@ async function serve(deps: EnforcementDeps, stream: SyncStream, context: CallCon
       nodeId: peer.nodeId,
       fence: lease.fence,
       write: (message: SyncResponse) => stream.write(message),
+      isOver: () => stream.signal.aborted,
       end: (error: AppError) => ended.reject(error),
     };
     const made = new NodeStream(deps, link, hello);

@@ -76,6 +76,8 @@ export interface NodeStreamLink {
   nodeId: NodeId;
   fence: bigint;
   write(message: SyncResponse): Promise<void>;
+  /** The call ended, whoever ended it: a write that fails then is no fault. */
+  isOver(): boolean;
   /** Ends the call with this error. */
   end(error: AppError): void;
 }
@@ -223,9 +225,10 @@ export class NodeStream {
   }
 
   private fault(error: unknown): void {
-    const transient = error instanceof AppError && error.code === 'unavailable' && this.inFlight === null;
+    if (this.link.isOver()) return;
     this.faults++;
-    if (!transient) this.deps.log.error({ error, nodeId: this.nodeId }, 'enforcement of a node failed');
+    if (this.faults === 1)
+      this.deps.log.warn({ error, nodeId: this.nodeId }, 'enforcement of a node is held up');
     this.pauseUntil = this.deps.clock.monotonic() + backoffMs(FAULT_RETRY, this.faults, this.deps.random());
     this.dirty = true;
   }

@@ -44,9 +44,18 @@ export function loadCa(caDir: string, trustDomain: string, clock: Clock): Ca {
   };
   const signing = (): Slot => {
     const known = current();
-    const slot = known[signingSlot(known.map((s) => validityOf(s.certificate)), clock.now())];
+    const slot =
+      known[
+        signingSlot(
+          known.map((s) => validityOf(s.certificate)),
+          clock.now(),
+        )
+      ];
     if (slot === undefined) {
-      throw new AppError('failed_precondition', `${caDir} holds no valid issuing certificate: run make-trust`);
+      throw new AppError(
+        'failed_precondition',
+        `${caDir} holds no valid issuing certificate: run make-trust`,
+      );
     }
     return slot;
   };
@@ -59,7 +68,9 @@ export function loadCa(caDir: string, trustDomain: string, clock: Clock): Ca {
       const serial = newSerial();
       // Certificates have whole seconds; the database holds the same values.
       const notBefore = wholeSeconds(now - NOT_BEFORE_SLACK_MS);
-      const notAfter = wholeSeconds(Math.min(now + NODE_CERTIFICATE_MS, slot.certificate.validToDate.getTime()));
+      const notAfter = wholeSeconds(
+        Math.min(now + NODE_CERTIFICATE_MS, slot.certificate.validToDate.getTime()),
+      );
       const der = await issueCertificate({
         subject: `CN=node ${nodeId}`,
         publicKey,

@@ -67,12 +67,17 @@ const kinds = ['enrolled', 'enrolled_again', 'renewed', 'reattested'] as const;
 export function identityService(deps: IdentityDeps): IdentityServiceServer {
   const { log, clock } = deps;
   const limit = new AddressLimit(deps.enrollLimit ?? ENROLL_LIMIT, clock);
-  const issued = deps.metrics.counter('penstock_identity_certificates_total', 'Certificates given to nodes.', {
-    kind: kinds,
-  });
+  const issued = deps.metrics.counter(
+    'penstock_identity_certificates_total',
+    'Certificates given to nodes.',
+    {
+      kind: kinds,
+    },
+  );
   const requireRoom = (address: string): void => {
     const retryAfterMs = limit.take(address);
-    if (retryAfterMs > 0) throw new AppError('rate_limited', 'too many tries from this address', { retryAfterMs });
+    if (retryAfterMs > 0)
+      throw new AppError('rate_limited', 'too many tries from this address', { retryAfterMs });
   };
   return {
     enroll: unary<EnrollRequest, EnrollResponse>(async ({ joinToken, csr }, { address, requestId }) => {
@@ -82,13 +87,15 @@ export function identityService(deps: IdentityDeps): IdentityServiceServer {
       log.info({ nodeId, requestId, peerAddr: address, kind: fresh ? 'new' : 'again' }, 'node enrolled');
       return { nodeId, certificates: chain, trustRoot: deps.ca.trustRoot };
     }),
-    reattest: unary<ReattestRequest, ReattestResponse>(async ({ certificate, csr, proof }, { address, requestId }) => {
-      requireRoom(address);
-      const certificates = await reattest(deps, certificate, csr, proof);
-      issued.inc({ kind: 'reattested' });
-      log.info({ requestId, peerAddr: address }, 'node attested again');
-      return { certificates, pending: false };
-    }),
+    reattest: unary<ReattestRequest, ReattestResponse>(
+      async ({ certificate, csr, proof }, { address, requestId }) => {
+        requireRoom(address);
+        const certificates = await reattest(deps, certificate, csr, proof);
+        issued.inc({ kind: 'reattested' });
+        log.info({ requestId, peerAddr: address }, 'node attested again');
+        return { certificates, pending: false };
+      },
+    ),
     renew: unary<RenewRequest, RenewResponse>(async ({ csr }, { peer, requestId }) => {
       if (peer.kind !== 'node') throw new AppError('forbidden', 'only a node renews its certificate');
       const certificates = await renew(deps, peer, csr);
@@ -104,7 +111,9 @@ export function schedulerAdminService(deps: AdminDeps): SchedulerAdminServiceSer
     revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async (request, { requestId }) => {
       const nodeId = parseId<NodeId>(request.nodeId, 'node_id');
       if (request.reason.length > REASON_CHARACTERS_MAX) {
-        throw new AppError('invalid_input', `reason has at most ${REASON_CHARACTERS_MAX} characters`, { field: 'reason' });
+        throw new AppError('invalid_input', `reason has at most ${REASON_CHARACTERS_MAX} characters`, {
+          field: 'reason',
+        });
       }
       const count = await revokeNode(deps, nodeId, request.reason);
       deps.onRevoked(nodeId);

@@ -36,7 +36,11 @@ const CERTIFICATE_BYTES_MAX = 8192;
 const PROOF_BYTES_MAX = 80;
 
 /** Throws token_invalid, token_used, token_expired or invalid_input (the request). */
-export async function enroll(context: IdentityContext, joinToken: string, csr: Uint8Array): Promise<Enrolled> {
+export async function enroll(
+  context: IdentityContext,
+  joinToken: string,
+  csr: Uint8Array,
+): Promise<Enrolled> {
   const { pool, ca, clock } = context;
   const hash = joinTokenHash(parseJoinToken(joinToken).secret);
   const publicKey = await publicKeyOfCsr(csr);
@@ -52,7 +56,11 @@ export async function enroll(context: IdentityContext, joinToken: string, csr: U
     return store.insertEnrolled(client, token, issued, new Date(clock.now()));
   });
   if (inserted) {
-    return { nodeId: token.nodeId, chain: ca.chainOf(issued.der, new X509Certificate(issued.der)), fresh: true };
+    return {
+      nodeId: token.nodeId,
+      chain: ca.chainOf(issued.der, new X509Certificate(issued.der)),
+      fresh: true,
+    };
   }
   const winner = await store.findCertificateOfToken(pool, token.joinTokenId);
   if (winner !== undefined) return again(context, winner, publicKey);
@@ -78,7 +86,11 @@ function again({ ca, clock }: IdentityContext, earlier: StoredCertificate, publi
   if (!sameKey || !recent || earlier.revokedAt !== null) {
     throw new AppError('token_used', 'the join token was used already');
   }
-  return { nodeId: earlier.nodeId, chain: ca.chainOf(earlier.der, new X509Certificate(earlier.der)), fresh: false };
+  return {
+    nodeId: earlier.nodeId,
+    chain: ca.chainOf(earlier.der, new X509Certificate(earlier.der)),
+    fresh: false,
+  };
 }
 
 /** Throws certificate_revoked, certificate_superseded, certificate_invalid or invalid_input. */
@@ -101,7 +113,9 @@ export async function reattest(
   const known = await store.findCertificate(context.pool, serial);
   if (known === undefined) throw new AppError('certificate_invalid', 'the certificate is not known');
   // The key is taken from the certificate that we stored, so a forged copy is of no use.
-  const oldKey = createPublicKey(new X509Certificate(known.der).publicKey.export({ type: 'spki', format: 'pem' }));
+  const oldKey = createPublicKey(
+    new X509Certificate(known.der).publicKey.export({ type: 'spki', format: 'pem' }),
+  );
   if (proof.length > PROOF_BYTES_MAX || !verify('sha256', csr, oldKey, proof)) {
     throw new AppError('certificate_invalid', 'the proof by the old key is wrong', { field: 'proof' });
   }
@@ -111,7 +125,10 @@ export async function reattest(
     const expiredMs = context.clock.now() - own.notAfter.getTime();
     if (expiredMs < 0) throw new AppError('failed_precondition', 'the certificate is still valid: renew it');
     if (expiredMs > REATTEST_MS) {
-      throw new AppError('certificate_invalid', 'the certificate expired too long ago: a new join token is needed');
+      throw new AppError(
+        'certificate_invalid',
+        'the certificate expired too long ago: a new join token is needed',
+      );
     }
   });
 }
@@ -132,7 +149,8 @@ async function follow(
     const state = await store.lockNode(client, nodeId);
     const own = await store.findCertificate(client, serial);
     requireOwn(own);
-    if (state === undefined || state === 'revoked') throw new AppError('certificate_revoked', 'the node is revoked');
+    if (state === undefined || state === 'revoked')
+      throw new AppError('certificate_revoked', 'the node is revoked');
     const newest = await store.findNewestCertificate(client, nodeId);
     if (newest !== undefined && !newest.serial.equals(serial)) {
       // The answer got lost and is asked for again.
@@ -149,7 +167,9 @@ async function follow(
 }
 
 function serialOf(certificate: Uint8Array): Buffer {
-  const refused = new AppError('certificate_invalid', 'the certificate cannot be read', { field: 'certificate' });
+  const refused = new AppError('certificate_invalid', 'the certificate cannot be read', {
+    field: 'certificate',
+  });
   if (certificate.length === 0 || certificate.length > CERTIFICATE_BYTES_MAX) throw refused;
   try {
     const serial = Buffer.from(new X509Certificate(certificate).serialNumber, 'hex');

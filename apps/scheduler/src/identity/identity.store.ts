@@ -47,7 +47,10 @@ const certificateOfToken = statement<StoredCertificate>(
      FROM certificate WHERE join_token_id = $1`,
 );
 
-export async function findCertificateOfToken(db: Runner, joinTokenId: string): Promise<StoredCertificate | undefined> {
+export async function findCertificateOfToken(
+  db: Runner,
+  joinTokenId: string,
+): Promise<StoredCertificate | undefined> {
   return (await run(db, certificateOfToken, [joinTokenId]))[0];
 }
 
@@ -69,7 +72,10 @@ const newestOfNode = statement<StoredCertificate>(
      FROM certificate WHERE node_id = $1 ORDER BY issued_at DESC, not_after DESC LIMIT 1`,
 );
 
-export async function findNewestCertificate(db: Runner, nodeId: NodeId): Promise<StoredCertificate | undefined> {
+export async function findNewestCertificate(
+  db: Runner,
+  nodeId: NodeId,
+): Promise<StoredCertificate | undefined> {
   return (await run(db, newestOfNode, [nodeId]))[0];
 }
 
@@ -111,7 +117,12 @@ const insertFollowing = statement<{ serial: Buffer }>(
    VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING serial`,
 );
 
-export async function insertRenewed(db: Client, nodeId: NodeId, issued: IssuedCertificate, now: Date): Promise<void> {
+export async function insertRenewed(
+  db: Client,
+  nodeId: NodeId,
+  issued: IssuedCertificate,
+  now: Date,
+): Promise<void> {
   const { serial, publicKeyHash, der, notBefore, notAfter } = issued;
   await run(db, insertFollowing, [serial, nodeId, publicKeyHash, der, notBefore, notAfter, now]);
 }
@@ -125,7 +136,10 @@ const revokeNodeRow = statement<Record<string, never>>(
   'identity.revoke_node',
   `UPDATE node SET state = 'revoked' WHERE node_id = $1 AND state <> 'revoked'`,
 );
-const notifyRevoked = statement<Record<string, unknown>>('identity.notify_revoked', 'SELECT pg_notify($1, $2)');
+const notifyRevoked = statement<Record<string, unknown>>(
+  'identity.notify_revoked',
+  'SELECT pg_notify($1, $2)',
+);
 
 /** Revokes all certificates, marks the node and tells every process, all at the commit. Returns how many. */
 export async function revokeAll(db: Client, nodeId: NodeId, reason: string, now: Date): Promise<number> {

@@ -9,7 +9,13 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { systemClock, type Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
-import { issueCertificate, keyPairFromPem, newKeyPair, privateKeyPem, subjectOf } from '@penstock/rpc/certificates';
+import {
+  issueCertificate,
+  keyPairFromPem,
+  newKeyPair,
+  privateKeyPem,
+  subjectOf,
+} from '@penstock/rpc/certificates';
 import type { Signer } from '@penstock/rpc/certificates';
 import { isServiceName, readPeer, serviceNames, serviceUri, type ServiceName } from '@penstock/rpc/identity';
 import { certificatesOf, pemOf, requirePrivate } from '@penstock/rpc/trust';
@@ -45,8 +51,15 @@ export async function makeTrust(options: MakeTrustOptions): Promise<string[]> {
   if (slot !== undefined) made.push(slot);
   const slots = readSlots(caDir);
   const trust = pemOf([readRoot(caDir), ...slots.map(({ certificate }) => certificate)]);
-  const signing = slots[signingSlot(slots.map(({ certificate }) => validityOf(certificate)), options.clock.now())];
-  if (signing === undefined) throw new AppError('failed_precondition', `${caDir} holds no valid issuing certificate`);
+  const signing =
+    slots[
+      signingSlot(
+        slots.map(({ certificate }) => validityOf(certificate)),
+        options.clock.now(),
+      )
+    ];
+  if (signing === undefined)
+    throw new AppError('failed_precondition', `${caDir} holds no valid issuing certificate`);
   for (const name of options.services) {
     if (await makeService(options, name, signing, trust)) made.push(name);
   }
@@ -71,7 +84,10 @@ async function makeRoot(caDir: string, { trustDomain, clock }: MakeTrustOptions)
 }
 
 /** Prepares the next issuing slot when it is due; returns its name. Without the root's key the present one goes on. */
-async function makeSlots(caDir: string, { trustDomain, clock }: MakeTrustOptions): Promise<string | undefined> {
+async function makeSlots(
+  caDir: string,
+  { trustDomain, clock }: MakeTrustOptions,
+): Promise<string | undefined> {
   const slots = readSlots(caDir);
   const now = clock.now();
   const validities = slots.map(({ certificate }) => validityOf(certificate));
@@ -83,7 +99,10 @@ async function makeSlots(caDir: string, { trustDomain, clock }: MakeTrustOptions
   }
   requirePrivate(keyFile);
   const root = readRoot(caDir);
-  const rootSigner: Signer = { subject: subjectOf(root.raw), keys: keyPairFromPem(readFileSync(keyFile, 'utf8')) };
+  const rootSigner: Signer = {
+    subject: subjectOf(root.raw),
+    keys: keyPairFromPem(readFileSync(keyFile, 'utf8')),
+  };
   const signing = slots[signingSlot(validities, now)];
   const name = slotNames.find((candidate) => candidate !== signing?.name) ?? slotNames[0];
   const keys = newKeyPair();
@@ -104,13 +123,19 @@ async function makeSlots(caDir: string, { trustDomain, clock }: MakeTrustOptions
 }
 
 /** True when a new certificate was minted. The trust file follows the slots in any case. */
-async function makeService(options: MakeTrustOptions, name: ServiceName, slot: Slot, trust: string): Promise<boolean> {
+async function makeService(
+  options: MakeTrustOptions,
+  name: ServiceName,
+  slot: Slot,
+  trust: string,
+): Promise<boolean> {
   const { trustDomain, clock } = options;
   const directory = join(options.dir, name);
   const [certFile, keyFile] = [join(directory, 'cert.pem'), join(directory, 'key.pem')];
   makeDirectory(directory);
   const trustFile = join(directory, 'root.pem');
-  if (!existsSync(trustFile) || readFileSync(trustFile, 'utf8') !== trust) writeAtomically(trustFile, trust, 0o644);
+  if (!existsSync(trustFile) || readFileSync(trustFile, 'utf8') !== trust)
+    writeAtomically(trustFile, trust, 0o644);
   const dnsNames = [...new Set(['localhost', ...options.dnsNames])];
   if (isGood(certFile, keyFile, dnsNames, trust, options, name)) return false;
   const keys = newKeyPair();
@@ -163,7 +188,11 @@ function isGood(
   }
 }
 
-function lifeFrom(nowMs: number, lifeMs: number, issuer?: X509Certificate): { notBefore: Date; notAfter: Date } {
+function lifeFrom(
+  nowMs: number,
+  lifeMs: number,
+  issuer?: X509Certificate,
+): { notBefore: Date; notAfter: Date } {
   const end = Math.min(nowMs + lifeMs, issuer?.validToDate.getTime() ?? Infinity);
   return { notBefore: new Date(nowMs - SLACK_MS), notAfter: new Date(end) };
 }

@@ -38,7 +38,8 @@ export function slotFiles(caDir: string, name: SlotName): { certFile: string; ke
 /** Throws failed_precondition when a key can be read by others or a file is damaged. */
 export function readRoot(caDir: string): X509Certificate {
   const path = rootFile(caDir);
-  if (!existsSync(path)) throw new AppError('failed_precondition', `${path} is missing: run make-trust first`);
+  if (!existsSync(path))
+    throw new AppError('failed_precondition', `${path} is missing: run make-trust first`);
   const root = certificatesOf(readFileSync(path, 'utf8'), path)[0];
   if (root === undefined) throw new AppError('failed_precondition', `${path} holds no certificate`);
   return root;

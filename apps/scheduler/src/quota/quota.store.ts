@@ -86,7 +86,7 @@ const findFacts = statement<SubscriptionFacts>(
      SELECT EXISTS (
        SELECT FROM device d CROSS JOIN unnest(assigned.ever || wanted.nodes) AS n (node_id)
        WHERE d.tenant_id = s.tenant_id AND d.subscription_id = s.subscription_id
-         AND (d.removed_at IS NULL AND n.node_id = ANY (wanted.nodes) AND 'wireguard' = ANY (s.engines)
+         AND (d.removed_at IS NULL AND coalesce(n.node_id = ANY (wanted.nodes), false) AND 'wireguard' = ANY (s.engines)
               AND EXISTS (SELECT FROM inbound i WHERE i.node_id = n.node_id AND i.engine = 'wireguard'))
              <> EXISTS (SELECT FROM node_address x
                         WHERE x.node_id = n.node_id AND x.device_id = d.device_id AND x.released_at IS NULL)) AS due
