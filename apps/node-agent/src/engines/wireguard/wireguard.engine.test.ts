@@ -2,6 +2,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { newWireguardPrivateKey, wireguardPublicKey } from '@penstock/domain/wireguard-keys';
 import { ZERO_ID } from '@penstock/domain/ids';
@@ -25,6 +26,16 @@ function of(readings: CounterReading[], customer: Customer): CounterReading {
   const found = readings.filter((reading) => reading.subscriptionId === customer.access.subscriptionId);
   expect(found).toHaveLength(1);
   return found[0] as CounterReading;
+}
+
+/** The same counter, grown by no more than handshakes and keepalives, which come when they like. */
+function expectContinued(now: CounterReading | undefined, before: CounterReading): void {
+  expect(now).toMatchObject({ boot: before.boot, deviceId: before.deviceId });
+  for (const way of ['up', 'down'] as const) {
+    const grown = (now?.[way] ?? 0n) - before[way];
+    expect(grown).toBeGreaterThanOrEqual(0n);
+    expect(grown).toBeLessThan(1_500n);
+  }
 }
 
 describe.runIf(root)(title('wireguard engine'), () => {
@@ -138,14 +149,14 @@ describe.runIf(root)(title('wireguard engine'), () => {
     expect(before.up).toBeGreaterThan(0n);
     ben.peer.presharedKey = randomBytes(32).toString('base64');
     await engine.apply([ben.access], () => Promise.reject(new Error('nothing is removed')));
-    expect(of(await engine.counters(), ben)).toEqual(before);
+    expectContinued(of(await engine.counters(), ben), before);
     ben.privateKey = newWireguardPrivateKey();
     ben.peer.publicKey = wireguardPublicKey(ben.privateKey);
     let asked = 0;
     await engine.apply([ben.access], async () => void (asked += 1));
     expect(asked).toBe(1);
     const both = (await engine.counters()).filter((r) => r.subscriptionId === ben.access.subscriptionId);
-    expect(both[0]).toEqual(before);
+    expectContinued(both[0], before);
     expect(both[1]).toMatchObject({ up: 0n, down: 0n });
     await benDevice.setPresharedKey(ben.peer.presharedKey);
     await benDevice.setPrivateKey(ben.privateKey);
@@ -157,7 +168,8 @@ describe.runIf(root)(title('wireguard engine'), () => {
     await engine.detach();
     engine = node.engine();
     await engine.start([anna.access, ben.access]);
-    expect(await engine.counters()).toEqual(before);
+    const after = await engine.counters();
+    for (const customer of [anna, ben]) expectContinued(of(after, customer), of(before, customer));
     expect(await transfer(benHome, origin.tcp, ['--download', '50000'])).toMatchObject({ complete: true });
     expect(of(await engine.counters(), ben).boot).toBe(of(before, ben).boot);
   });
@@ -322,8 +334,9 @@ describe.runIf(root)(title('wireguard engine'), () => {
     const wg = new WgChannel(node.options.interfaceName, node.options.dir);
     const peer = { publicKey: 'cd'.repeat(32), presharedKey: '17'.repeat(32), allowedIps: ['192.0.2.9/32'] };
     await wg.upsert([peer]);
+    // Equal but for a packet that comes between the two looks.
+    await until(async () => isDeepStrictEqual(await wg.read(), await channel().read()));
     const [bySocket, byCommand] = [await channel().read(), await wg.read()];
-    expect(byCommand).toEqual(bySocket);
     expect(byCommand.peers.get(peer.publicKey)).toMatchObject(peer);
     await wg.block([peer.publicKey]);
     expect((await wg.read()).peers.get(peer.publicKey)).toMatchObject({ allowedIps: [] });
