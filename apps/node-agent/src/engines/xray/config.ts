@@ -74,7 +74,11 @@ export function staticHash(input: ConfigInput): string {
 }
 
 function document(input: ConfigInput, accesses: readonly Access[]): object {
-  const blocked = input.blockPrivateEgress ? blockedEgress(input.allowEgress, input.ownAddresses) : [];
+  const blocked = blockedEgress({
+    blockPrivate: input.blockPrivateEgress,
+    allowed: input.allowEgress,
+    ownAddresses: input.ownAddresses,
+  });
   return {
     // The access log names destinations, so it goes into a pipe and never to a disk; the error log may too: none.
     log: { access: input.paths.accessLog, error: 'none', loglevel: 'warning', dnsLog: false },

@@ -4,32 +4,29 @@
 import { isIP, SocketAddress } from 'node:net';
 import { AppError } from '@penstock/domain/errors';
 
-/** IANA special-purpose ranges, and the metadata addresses of clouds that lie outside of them. */
-const BLOCKED_RANGES = [
+/** Nothing on the internet; link-local and the last one hold the clouds' metadata services. */
+const NEVER = [
   '0.0.0.0/8',
-  '10.0.0.0/8',
-  '100.64.0.0/10',
   '127.0.0.0/8',
-  '168.63.129.16/32',
   '169.254.0.0/16',
-  '172.16.0.0/12',
-  '192.0.0.0/24',
-  '192.0.2.0/24',
-  '192.168.0.0/16',
-  '198.18.0.0/15',
-  '198.51.100.0/24',
-  '203.0.113.0/24',
   '224.0.0.0/4',
   '240.0.0.0/4',
-  '::/128',
-  '::1/128',
-  '64:ff9b:1::/48',
-  '100::/64',
-  '2001:db8::/32',
-  '2002::/16',
-  'fc00::/7',
+  '::/127',
   'fe80::/10',
   'ff00::/8',
+  '168.63.129.16/32',
+];
+/** Somebody's inside: RFC 1918, shared address space, unique local (fd00:ec2::254 too), NAT64 and 6to4 to them. */
+const PRIVATE = [
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '172.16.0.0/12',
+  '192.0.0.0/24',
+  '192.168.0.0/16',
+  'fc00::/7',
+  '64:ff9b::/96',
+  '64:ff9b:1::/48',
+  '2002::/16',
 ];
 
 interface Cidr {
@@ -38,22 +35,27 @@ interface Cidr {
   prefix: number;
 }
 
-/**
- * The ranges to block: the special ranges and `ownAddresses` without `allowed` (CIDRs or single addresses).
- * Throws invalid_input naming a value that is no address.
- */
-export function blockedEgress(allowed: readonly string[], ownAddresses: readonly string[] = []): string[] {
+export interface EgressRules {
+  /** False opens private ranges; loopback, link-local (and so metadata), multicast and own addresses stay closed. */
+  blockPrivate: boolean;
+  /** CIDRs or addresses that are open all the same. */
+  allowed: readonly string[];
+  ownAddresses: readonly string[];
+}
+
+/** The ranges to block, as CIDRs. Throws invalid_input naming a value that is no address. */
+export function blockedEgress({ blockPrivate, allowed, ownAddresses }: EgressRules): string[] {
   const holes = allowed.map(parseCidr);
-  const ranges = [...BLOCKED_RANGES, ...ownAddresses].map(parseCidr);
+  const ranges = [...NEVER, ...(blockPrivate ? PRIVATE : []), ...ownAddresses].map(parseCidr);
   return ranges
     .flatMap((range) => holes.reduce((rest, hole) => rest.flatMap((part) => subtract(part, hole)), [range]))
     .map(formatCidr);
 }
 
 function parseCidr(text: string): Cidr {
-  const [address = '', prefixText] = text.split('/');
+  const [address = '', prefixText, ...rest] = text.split('/');
   const family = isIP(address);
-  if (family === 0)
+  if (family === 0 || rest.length > 0)
     throw new AppError('invalid_input', `${text} is not an address or CIDR`, { field: 'allowEgress' });
   const bits = family === 4 ? 32 : 128;
   const prefix = prefixText === undefined ? bits : Number(prefixText);

@@ -23,9 +23,10 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
+import { processLife, stillRuns } from '../process-life.js';
+import type { ProcessLife } from '../process-life.js';
 import { ensureFifo } from './access-log.js';
-import { isAlive, kernelBoot, lifeOf, processesOn } from './proc.js';
-import type { ProcessLife } from './proc.js';
+import { processesOn } from './proc.js';
 import { listenersOn } from './sockets.js';
 
 /** The newest release that is also a Go module tag; everything here was measured on it. */
@@ -102,10 +103,16 @@ export class XrayProcess {
     }
   }
 
-  /** The life of the running process, or null. */
+  /** The life of the process as last seen, or null. */
   get life(): ProcessLife | null {
-    if (this.#life !== null && !isAlive(this.#life)) this.#life = null;
     return this.#life;
+  }
+
+  /** Looks whether it still runs; `life` is null from then on when it does not. */
+  async alive(): Promise<boolean> {
+    const life = this.#life;
+    if (life !== null && !(await stillRuns(life)) && this.#life === life) this.#life = null;
+    return this.#life !== null;
   }
 
   /** "26.3.27". Throws failed_precondition when the binary is missing or below the floor. */
@@ -154,17 +161,18 @@ export class XrayProcess {
   }
 
   /** Takes over the process that an earlier agent left, when it runs on the same static configuration. */
-  adopt(configHash: string): boolean {
+  async adopt(configHash: string): Promise<boolean> {
     const left = this.#readPidFile();
-    if (left === null || left.configHash !== configHash || !isAlive(left)) return false;
-    if (!processesOn(this.paths.config).some(({ pid }) => pid === left.pid)) return false;
-    this.#life = { kernelBoot: left.kernelBoot, pid: left.pid, startTime: left.startTime };
+    if (left === null || left.configHash !== configHash) return false;
+    const [running] = (await processesOn(this.paths.config)).filter(({ pid }) => pid === left.pid);
+    if (running === undefined || !(await stillRuns(left))) return false;
+    this.#life = running;
     return true;
   }
 
   /** Ends every process on our configuration but the adopted one. Returns how many there were. */
   async endOrphans(): Promise<number> {
-    const orphans = processesOn(this.paths.config).filter(({ pid }) => pid !== this.#life?.pid);
+    const orphans = (await processesOn(this.paths.config)).filter(({ pid }) => pid !== this.#life?.pid);
     await Promise.all(orphans.map((life) => this.#end(life)));
     return orphans.length;
   }
@@ -204,7 +212,7 @@ export class XrayProcess {
         );
       });
       child.unref();
-      const life = child.pid === undefined ? null : lifeOf(child.pid);
+      const life = child.pid === undefined ? null : await processLife(child.pid);
       if (life === null) throw this.startFailure(secrets);
       this.#life = life;
       const pidFile: PidFile = { ...life, configHash };
@@ -215,17 +223,18 @@ export class XrayProcess {
     }
   }
 
-  /** Calls `onDied` once when the process is gone; looks every 200 ms. `check` looks at once. */
+  /** Calls `onDied` once when the process is gone; looks every 200 ms, and at once when `check` is called. */
   watch(onDied: () => void): { check: () => void } {
     this.unwatch();
-    const check = (): void => {
-      if (this.#watch === null || this.life !== null) return;
+    const timer = setInterval(() => void look(), WATCH_INTERVAL_MS);
+    timer.unref();
+    this.#watch = timer;
+    const look = async (): Promise<void> => {
+      if ((await this.alive()) || this.#watch !== timer) return;
       this.unwatch();
       onDied();
     };
-    this.#watch = setInterval(check, WATCH_INTERVAL_MS);
-    this.#watch.unref();
-    return { check };
+    return { check: () => void look() };
   }
 
   unwatch(): void {
@@ -236,7 +245,7 @@ export class XrayProcess {
   /** Ends the process: asked first, killed after 3 s. */
   async stop(): Promise<void> {
     this.unwatch();
-    const { life } = this;
+    const life = this.#life;
     if (life !== null) await this.#end(life);
     this.#life = null;
     rmSync(this.paths.pid, { force: true });
@@ -304,18 +313,18 @@ export class XrayProcess {
       ['SIGTERM', TERM_TIMEOUT_MS],
       ['SIGKILL', KILL_TIMEOUT_MS],
     ] as const) {
-      if (!isAlive(life)) return;
+      if (!(await stillRuns(life))) return;
       process.kill(life.pid, signal);
       const end = this.#clock.monotonic() + timeoutMs;
-      while (isAlive(life) && this.#clock.monotonic() < end) await wait(10);
+      while ((await stillRuns(life)) && this.#clock.monotonic() < end) await wait(10);
     }
-    if (isAlive(life)) throw new AppError('internal', `Xray (pid ${life.pid}) cannot be ended`);
+    if (await stillRuns(life)) throw new AppError('internal', `Xray (pid ${life.pid}) cannot be ended`);
   }
 
   #readPidFile(): PidFile | null {
     try {
       const file = JSON.parse(readFileSync(this.paths.pid, 'utf8')) as PidFile;
-      return file.kernelBoot === kernelBoot() && Number.isInteger(file.pid) ? file : null;
+      return Number.isInteger(file.pid) ? file : null;
     } catch {
       return null;
     }

@@ -19,7 +19,7 @@ import { download, openStream, upload } from '@penstock/testkit/traffic/socks-cl
 import type { SocksTarget } from '@penstock/testkit/traffic/socks-client';
 import { freePort, startXrayClient } from '@penstock/testkit/traffic/xray-client';
 import type { XrayClient } from '@penstock/testkit/traffic/xray-client';
-import type { CounterReading } from '../engine.js';
+import type { CounterReading, CutResult } from '../engine.js';
 import { bootOf, processesOn } from './proc.js';
 import { canDestroySockets, listSockets } from './sockets.js';
 import { XrayEngine } from './xray.engine.js';
@@ -85,7 +85,7 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     for (const child of children) if (child.exitCode === null) child.kill('SIGKILL');
     await engine.stop();
     await origin.close();
-    expect(processesOn(join(options.dir, 'config.json'))).toEqual([]);
+    expect(await processesOn(join(options.dir, 'config.json'))).toEqual([]);
     rmSync(dir, { recursive: true });
   });
 
@@ -249,8 +249,8 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
 
   test('an agent killed with -9 leaves Xray running, and the next one adopts it with its counters and owners', async () => {
     const [access, neighbour, late] = [newAccess(), newAccess(), newAccess()];
-    const agent = await runAgent({ ...options, desired: [access, neighbour, late] });
-    const [boot] = processesOn(join(options.dir, 'config.json')).map(bootOf);
+    const agent = await runAgent([access, neighbour, late]);
+    const [boot] = (await processesOn(join(options.dir, 'config.json'))).map(bootOf);
     const mine = await openStream(await clientOf(access), 300_000);
     const beside = await openStream(await clientOf(neighbour), 300_000);
     agent.kill('SIGKILL');
@@ -276,6 +276,52 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     for (const stream of [mine, beside, unread]) stream.abort();
   });
 
+  test.runIf(canDestroySockets())(
+    'sockets whose owner nobody knows any more are ended by address, and that is said',
+    async () => {
+      const [access, neighbour] = [newAccess(), newAccess()];
+      const agent = await runAgent([access, neighbour]);
+      const mine = await openStream(await clientOf(access), 300_000);
+      const target = await clientOf(neighbour);
+      await openStream(target, 300_000);
+      await until(
+        () => readFileSync(join(options.dir, 'sockets'), 'utf8').split('\n').length === 3,
+        'both are known',
+      );
+      agent.kill('SIGKILL');
+      await once(agent, 'exit');
+      rmSync(join(options.dir, 'sockets'));
+      await engine.start([access, neighbour]);
+      const result = (await engine.cut([access.subscriptionId], noop)).get(access.subscriptionId);
+      expect(result).toMatchObject({ ended: true, sessionsEnded: 0, unattributed: 2 });
+      await mine.done;
+      expect((await download(target, 1_000)).complete).toBe(true);
+    },
+  );
+
+  test.runIf(canDestroySockets())(
+    'without CAP_NET_ADMIN a cut says what stays open, and is proven when nothing is',
+    async () => {
+      const [open, idle] = [newAccess(), newAccess()];
+      const agent = await runAgent(
+        [open, idle],
+        ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin'],
+      );
+      const stream = await openStream(await clientOf(open), 300_000);
+      const answer = await ask(agent, [open.subscriptionId, idle.subscriptionId]);
+      const results = JSON.parse(answer) as Record<string, CutResult>;
+      expect(results[idle.subscriptionId]).toMatchObject({ ended: true, sessionsEnded: 0, reason: '' });
+      expect(results[open.subscriptionId]?.ended).toBe(false);
+      expect(results[open.subscriptionId]?.reason).toMatch(/1 connections? .*CAP_NET_ADMIN/);
+      stream.abort();
+      await stream.done;
+      const again = JSON.parse(await ask(agent, [open.subscriptionId])) as Record<string, CutResult>;
+      expect(again[open.subscriptionId]).toMatchObject({ ended: true, reason: '' });
+      agent.kill('SIGKILL');
+      await once(agent, 'exit');
+    },
+  );
+
   test('an Xray killed with -9 is noticed at once, started again, and counts anew under another boot', async () => {
     const access = newAccess();
     await engine.start([access]);
@@ -283,7 +329,7 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     await download(target, 10_000);
     const before = await countersOf(access);
     const died = new Promise<number>((resolve) => engine.onDied(() => resolve(performance.now())));
-    const [life] = processesOn(join(options.dir, 'config.json'));
+    const [life] = await processesOn(join(options.dir, 'config.json'));
     const killedAt = performance.now();
     process.kill(life?.pid ?? 0, 'SIGKILL');
     const noticedMs = (await died) - killedAt;
@@ -312,7 +358,7 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     await engine.detach();
     const changed = new XrayEngine({ ...options, allowEgress: [] });
     await changed.start([access]);
-    expect(processesOn(join(options.dir, 'config.json')).length).toBe(1);
+    expect((await processesOn(join(options.dir, 'config.json'))).length).toBe(1);
     await changed.detach();
   });
 
@@ -358,43 +404,46 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     );
   });
 
-  /** The driver in a process of its own, to be killed: Node runs the sources as they are. */
-  async function runAgent(input: XrayEngineOptions & { desired: Access[] }): Promise<ChildProcess> {
+  /**
+   * The driver in a process of its own, to be killed: Node runs the sources as they are. It cuts the ids of each
+   * further line and answers with the results. `prefix` is an argv that runs the rest of it.
+   */
+  async function runAgent(desired: Access[], prefix: string[] = []): Promise<ChildProcess> {
     const hook = `import { registerHooks } from 'node:module';
       registerHooks({ resolve(specifier, context, next) {
         try { return next(specifier, context); } catch (error) {
           if (!specifier.endsWith('.js')) throw error;
           return next(specifier.slice(0, -3) + '.ts', context);
         } } });`;
-    const main = `import { XrayEngine } from ${JSON.stringify(fileURLToPath(new URL('./xray.engine.ts', import.meta.url)))};
+    const main = `import { createInterface } from 'node:readline';
+      import { XrayEngine } from ${JSON.stringify(fileURLToPath(new URL('./xray.engine.ts', import.meta.url)))};
       const clock = { now: () => Date.now(), monotonic: () => performance.now() };
       const quiet = { info() {}, warn() {}, error() {} };
-      let text = ''; for await (const part of process.stdin) { text += part; if (text.includes('\\n')) break; }
-      const input = JSON.parse(text);
-      const engine = new XrayEngine({ ...input, clock, log: quiet });
+      const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+      const input = JSON.parse((await lines.next()).value);
+      const engine = new XrayEngine({ ...input.options, clock, log: quiet });
       await engine.start(input.desired);
-      process.stdout.write('started\\n');
-      setInterval(() => {}, 1000);`;
-    const child = spawn(
-      process.execPath,
-      [
-        '-C',
-        'source',
-        '--import',
-        `data:text/javascript,${encodeURIComponent(hook)}`,
-        '--input-type=module',
-        '-e',
-        main,
-      ],
-      { stdio: ['pipe', 'pipe', 'inherit'], cwd: fileURLToPath(new URL('.', import.meta.url)) },
-    );
+      console.log('started');
+      for await (const line of lines) {
+        console.log(JSON.stringify(Object.fromEntries(await engine.cut(JSON.parse(line), async () => {}))));
+      }`;
+    const hookUrl = `data:text/javascript,${encodeURIComponent(hook)}`;
+    const node = [process.execPath, '-C', 'source', '--import', hookUrl, '--input-type=module', '-e', main];
+    const [file = '', ...args] = [...prefix, ...node];
+    const cwd = fileURLToPath(new URL('.', import.meta.url));
+    const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'], cwd });
     children.push(child);
-    child.stdin?.write(`${JSON.stringify({ ...input, clock: null, log: null })}\n`);
-    if (child.stdout === null) throw new Error('no stdout');
-    await Promise.race([
-      once(child.stdout, 'data'),
-      once(child, 'exit').then(() => Promise.reject(new Error('the agent process ended'))),
-    ]);
+    await ask(child, { options: { ...options, clock: null, log: null }, desired });
     return child;
+  }
+
+  /** Writes a line to the agent process and returns the line it answers with. */
+  async function ask(child: ChildProcess, request: unknown): Promise<string> {
+    if (child.stdout === null || child.stdin === null) throw new Error('no pipes');
+    child.stdin.write(`${JSON.stringify(request)}\n`);
+    const ended = once(child, 'exit').then(() => Promise.reject(new Error('the agent process ended')));
+    const [data] = (await Promise.race([once(child.stdout, 'data'), ended])) as [Buffer];
+    ended.catch(() => undefined);
+    return data.toString();
   }
 });

@@ -209,7 +209,7 @@ export class XrayEngine implements Engine {
     await this.#alone(async () => {
       if (this.#attached === null) await this.#process.claim();
       await this.#letGo();
-      this.#process.adopt(staticHash(this.#configInput()));
+      await this.#process.adopt(staticHash(this.#configInput()));
       await this.#process.stop();
       await this.#process.endOrphans();
       await this.#process.release();
@@ -219,7 +219,7 @@ export class XrayEngine implements Engine {
 
   async #start(wanted: Map<SubscriptionId, Access>): Promise<void> {
     this.#version = await this.#process.version();
-    if (this.#attached === null || this.#process.life === null) {
+    if (this.#attached === null || !(await this.#process.alive())) {
       await this.#letGo();
       if (!(await this.#adoptOnly())) await this.#startFresh(wanted);
     }
@@ -238,9 +238,9 @@ export class XrayEngine implements Engine {
 
   /** True when a running Xray of ours was taken over. What runs on an old configuration, or hangs, is ended. */
   async #adoptOnly(): Promise<boolean> {
-    if (this.#attached !== null && this.#process.life !== null) return true;
+    if (this.#attached !== null && (await this.#process.alive())) return true;
     await this.#process.claim();
-    if (!this.#process.adopt(staticHash(this.#configInput()))) return false;
+    if (!(await this.#process.adopt(staticHash(this.#configInput())))) return false;
     const attached = this.#attach();
     await attached.ownersFile.load(attached.owners);
     try {
@@ -288,7 +288,7 @@ export class XrayEngine implements Engine {
         await api.sysStats(HEALTH_TIMEOUT_MS);
         return;
       } catch (error) {
-        if (this.#process.life === null || clock.monotonic() > deadline) throw error;
+        if (!(await this.#process.alive()) || clock.monotonic() > deadline) throw error;
       }
       await wait(READY_POLL_MS);
     }
