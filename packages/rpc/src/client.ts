@@ -43,6 +43,8 @@ export interface CallSettings {
   signal?: AbortSignal;
   requestId?: string;
   traceparent?: string;
+  /** Further metadata, ASCII. */
+  headers?: Readonly<Record<string, string>>;
 }
 
 const DEADLINE_MS = 10_000;
@@ -266,6 +268,7 @@ function metadataOf(settings: CallSettings): Metadata {
   const metadata = new Metadata();
   metadata.set('x-request-id', settings.requestId ?? newId());
   if (settings.traceparent !== undefined) metadata.set('traceparent', settings.traceparent);
+  for (const [key, value] of Object.entries(settings.headers ?? {})) metadata.set(key, value);
   return metadata;
 }
 
