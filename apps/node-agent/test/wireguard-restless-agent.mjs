@@ -21,6 +21,6 @@ await engine.start([keep, toggle], journal);
 say({ event: 'started' });
 for (let turn = 0; ; turn += 1) {
   await journal();
-  if (turn % 60 === 58) await engine.apply([{ ...toggle, wireguard: [] }], journal);
-  if (turn % 60 === 59) await engine.apply([toggle], journal);
+  if (turn % 40 === 3) await engine.apply([{ ...toggle, wireguard: [] }], journal);
+  if (turn % 40 === 4) await engine.apply([toggle], journal);
 }

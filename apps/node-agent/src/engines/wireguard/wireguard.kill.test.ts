@@ -92,7 +92,7 @@ describe.runIf(root)(`wireguard under kill -9${root ? '' : ' (needs root)'}`, ()
       expect(shown).toBeLessThanOrEqual(counted + slack);
       expect(counted).toBeGreaterThan(100_000n);
       if (customer === keep) expect(lives.size).toBe(1);
-      else expect(lives.size).toBeGreaterThan(KILLS);
+      else expect(lives.size).toBeGreaterThan(3);
     }
   });
 });
