@@ -60,7 +60,6 @@ export function caddyfile(options: CaddyOptions): string {
   return `{
 	admin off
 	auto_https off
-	persist_config off
 	storage file_system ${quoted(options.storageDir)}
 	default_sni localhost
 	servers {
