@@ -15,6 +15,7 @@ import type {
   Opened,
   UsageServiceClient,
 } from '@penstock/rpc/gen/penstock/usage/v1/usage';
+import { agree, StreamRefused } from './agreement.js';
 import { addMark } from './journal-state.js';
 import { newMeter, NO_ID, type Meter } from './meters.js';
 import type { SealedFrame } from './record-body.js';
@@ -61,16 +62,6 @@ const BUSY_MS_MAX = 60_000;
 const WINDOW_MAX = 8;
 const REWINDS_MAX = 64;
 const BASELINES_MAX = 2_000_000;
-
-/** The collector said no: nothing is sent until somebody acts or the retry time is over. */
-class StreamRefused extends Error {
-  constructor(
-    readonly code: string,
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 export class Sender {
   readonly status: SenderStatus = { connected: false, refused: null, reconnects: 0 };
@@ -185,7 +176,9 @@ export class Sender {
         cancelOpening();
       }
       this.deps.onServerTime(Number(opened.serverTimeMs));
-      await this.#agree(opened);
+      const next = agree(wal, opened);
+      if (next === 'reopen') throw new AppError('unavailable', 'journal and ledger do not fit; a new epoch is needed');
+      if (next === 'begin') await this.#beginEpoch(opened);
       this.status.connected = true;
       this.status.refused = null;
       const current = new Flow(this.deps, stream, opened, (seq) => this.#accepted(seq));
@@ -227,29 +220,6 @@ export class Sender {
     const { epoch, seq, link, oldestSeq } = wal.head();
     const clockMs = BigInt(Math.round(clock.now()));
     return { message: { $case: 'open', value: { nodeId, agentVersion, epoch, seq, digest: link, clockMs, oldestSeq } } };
-  }
-
-  /** Makes the journal fit what the collector answered, or throws. */
-  async #agree(opened: Opened): Promise<void> {
-    const { wal } = this.deps;
-    if (opened.epoch === 0 || opened.nextSeq === 0n) throw new AppError('invalid_input', 'the answer has no epoch');
-    if (opened.epoch !== wal.state.epoch || opened.baselinesNeeded) {
-      await this.#beginEpoch(opened);
-      return;
-    }
-    const before = opened.nextSeq - 1n;
-    const { nextSeq, acked } = wal.state;
-    const isBeyond = opened.nextSeq > nextSeq || before < acked;
-    const mine = isBeyond ? undefined : wal.linkOf(before);
-    if (mine !== undefined && opened.headDigest.length > 0 && !mine.equals(opened.headDigest)) {
-      throw new StreamRefused('frame_fork', 'the ledger has another frame in the place of ours');
-    }
-    // The ledger is ahead of this journal (a lost tail), behind what it acknowledged (a restored backup), or has a frame
-    // that this journal lost: this epoch cannot go on. Nothing is lost, the meters know their cumulatives.
-    if (isBeyond || !wal.acknowledge(opened.epoch, before, opened.headDigest)) {
-      wal.abandonEpoch();
-      throw new AppError('unavailable', 'journal and ledger do not fit; a new epoch is needed');
-    }
   }
 
   async #beginEpoch(opened: Opened): Promise<void> {
