@@ -24,7 +24,6 @@ import { periodRoll } from './tasks/period-roll.js';
 
 /** access_change rows that no notification announced are found within this. */
 export const CHANGE_SWEEP_INTERVAL_MS = 2_000;
-const LISTEN_CHANNELS = ['access_change', 'node_change'] as const;
 
 export interface SchedulerOptions {
   databaseUrl: string;
@@ -35,6 +34,8 @@ export interface SchedulerOptions {
   clock: Clock;
   log: Logger;
   metrics: SchedulerMetrics;
+  /** Further channels on the one listen connection: called with the payload, and with '' after each (re)connect. */
+  channels?: Readonly<Record<string, (payload: string) => void>>;
   rules?: StreamRules;
   admission?: AdmissionRule;
   /** [0, 1), for jitter. */
@@ -102,7 +103,13 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     isReady: () => readiness.ok,
     start() {
       check();
-      listener = listen(options.databaseUrl, LISTEN_CHANNELS, notified(consumer, streams), log);
+      const channels: Record<string, (payload: string) => void> = {
+        ...options.channels,
+        access_change: () => consumer.poke(),
+        node_change: (payload) => (payload === '' ? streams.pokeWaiting() : streams.poke(payload as NodeId)),
+      };
+      const onNotify = (channel: string, payload: string): void => channels[channel]?.(payload);
+      listener = listen(options.databaseUrl, Object.keys(channels), onNotify, log);
       // Not a task of one process: whoever is free takes what is there, SKIP LOCKED keeps them apart.
       sweep = setInterval(() => {
         consumer.poke();
@@ -129,16 +136,5 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       await partitionsPool.end();
       await pool.end();
     },
-  };
-}
-
-function notified(
-  consumer: ChangeConsumer,
-  streams: NodeStreams,
-): (channel: string, payload: string) => void {
-  return (channel, payload) => {
-    if (channel === 'access_change') consumer.poke();
-    else if (payload !== '') streams.poke(payload as NodeId);
-    else streams.pokeWaiting();
   };
 }
