@@ -1,6 +1,7 @@
 // Takes a revision into force: written down, cut, granted, read back. Called by sync.ts, one revision at a time; the
 // order is fixed here: validate everything → durable → cut → grant → read back → results. A crash at any point goes
 // on from the durable state at the next start.
+import type { Access } from '@penstock/domain/access';
 import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
 import { idFromBytes, type SubscriptionId } from '@penstock/domain/ids';
@@ -13,7 +14,7 @@ import {
   type Snapshot,
 } from '@penstock/rpc/gen/penstock/enforcement/v1/enforcement';
 import type { Logger } from '@penstock/service/logger';
-import type { CutResult, EngineState } from '../engines/engine.js';
+import type { CutResult, Engine, EngineState } from '../engines/engine.js';
 import type { EngineHost } from '../engines/host.js';
 import { decodeEntry, type DesiredEntry } from './access-codec.js';
 import type { DesiredStore } from './desired.store.js';
@@ -27,6 +28,10 @@ export interface ApplyDeps {
   engines: EngineHost;
   /** Reads all counters and journals them; awaited before any counter can vanish. */
   beforeRemoval: () => Promise<void>;
+  /** An engine was ended on purpose: its next life is not taken for a death. */
+  engineStopped: (name: EngineName) => Promise<void>;
+  /** Somebody is no longer in the desired state; his late usage still needs his tenant. */
+  onRemoved: (access: Access) => void;
   clock: Clock;
   log: Logger;
 }
@@ -45,7 +50,7 @@ export class Enforcer {
     const { store, engines } = this.deps;
     const { state } = store;
     if (state.revision === 0n) return;
-    await engines.configure(state.config);
+    await engines.configure(state.config, this.endSessions);
     await engines.startAll([...state.entries.values()].map((entry) => entry.access));
     const results = await this.cutAll(new Map(), [], state.lastRemovals);
     await this.acknowledge(state.revision, this.deps.clock.now(), results);
@@ -58,6 +63,23 @@ export class Enforcer {
       await engine?.start([...this.deps.store.state.entries.values()].map((entry) => entry.access));
     });
   }
+
+  /** Ends everybody's sessions before the engines are stopped; the desired state on disk stays as it is. */
+  async quiesce(): Promise<void> {
+    await this.exclusively(async () => {
+      await Promise.all([...this.deps.engines.all().values()].map(this.endSessions));
+    });
+  }
+
+  /** Before an engine is ended: nobody is connected any more, and the last byte is journalled. */
+  private readonly endSessions = async (engine: Engine): Promise<void> => {
+    const everybody = [...this.deps.store.state.entries.keys()];
+    await engine.cut(everybody, this.deps.beforeRemoval).catch((error: unknown) => {
+      this.deps.log.warn({ engine: engine.name, error }, 'sessions could not be ended before the engine');
+    });
+    await this.deps.beforeRemoval();
+    await this.deps.engineStopped(engine.name);
+  };
 
   applySnapshot(snapshot: Snapshot): Promise<Acknowledgement> {
     return this.exclusively(async () => {
@@ -72,8 +94,9 @@ export class Enforcer {
       const { store, engines } = this.deps;
       const before = new Map(store.state.entries);
       const configChanged = !Buffer.from(snapshot.config).equals(store.state.config);
-      await engines.configure(Buffer.from(snapshot.config), this.deps.beforeRemoval);
+      await engines.configure(Buffer.from(snapshot.config), this.endSessions);
       for (const entry of wanted.values()) engines.validate(entry.access);
+      this.remember(before.values());
       await store.writeSnapshot(snapshot);
       const removals = [...before.keys()].filter((id) => !wanted.has(id));
       const changed = [...wanted.values()].filter(
@@ -109,10 +132,10 @@ export class Enforcer {
       }
       const upserts = delta.upserts.map(decodeEntry);
       const removals = delta.removals.map((bytes) => idFromBytes<SubscriptionId>(Buffer.from(bytes)));
-      if (delta.config.length > 0)
-        await engines.configure(Buffer.from(delta.config), this.deps.beforeRemoval);
+      if (delta.config.length > 0) await engines.configure(Buffer.from(delta.config), this.endSessions);
       for (const entry of upserts) engines.validate(entry.access);
       const before = new Map(store.state.entries);
+      this.remember(removals.flatMap((id) => before.get(id) ?? []));
       await store.writeDelta(delta);
       if (delta.config.length > 0) {
         await engines.startAll([...store.state.entries.values()].map((entry) => entry.access));
@@ -145,6 +168,10 @@ export class Enforcer {
       this.acknowledgements.get(revision) ??
       this.failure(state.revision, this.deps.clock.now(), 'conflict', 'the node holds a newer revision')
     );
+  }
+
+  private remember(entries: Iterable<DesiredEntry>): void {
+    for (const entry of entries) this.deps.onRemoved(entry.access);
   }
 
   private async cutAll(

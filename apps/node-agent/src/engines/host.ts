@@ -30,10 +30,10 @@ export class EngineHost {
   }
 
   /**
-   * Makes the engines that the configuration names. An engine whose inbounds changed is ended (its counters are read
-   * before) and made anew; the caller starts it. Unchanged configuration does nothing.
+   * Makes the engines that the configuration names. An engine whose inbounds changed is ended and made anew; the caller
+   * starts it. `beforeStop` ends its sessions and takes the last reading. Unchanged configuration does nothing.
    */
-  async configure(config: Buffer, beforeRemoval?: () => Promise<void>): Promise<void> {
+  async configure(config: Buffer, beforeStop: (engine: Engine) => Promise<void>): Promise<void> {
     if (config.equals(this.config)) return;
     const before = NodeConfig.decode(this.config);
     const after = NodeConfig.decode(config);
@@ -43,13 +43,15 @@ export class EngineHost {
       const current = this.running.get(name);
       if (current !== undefined && JSON.stringify(had) === JSON.stringify(wanted)) continue;
       if (current !== undefined) {
-        await beforeRemoval?.();
+        await beforeStop(current);
         await current.stop();
         this.running.delete(name);
       }
       this.problems.delete(name);
       if (wanted.length === 0) continue;
-      const made = this.factories.get(name)?.(wanted) ?? { problem: `${name} is not switched on for this node` };
+      const made = this.factories.get(name)?.(wanted) ?? {
+        problem: `${name} is not switched on for this node`,
+      };
       if ('engine' in made) this.running.set(name, made.engine);
       else {
         this.problems.set(name, made.problem);
@@ -89,7 +91,9 @@ export class EngineHost {
     for (const name of engineNames) {
       const engine = this.running.get(name);
       if (engine !== undefined) {
-        const health = await engine.health().catch(() => ({ running: false, version: '', problem: 'does not answer' }));
+        const health = await engine
+          .health()
+          .catch(() => ({ running: false, version: '', problem: 'does not answer' }));
         const problem = this.problems.get(name) ?? health.problem;
         out.push({ engine: name, running: health.running, version: health.version, problem });
       } else if (this.problems.has(name)) {

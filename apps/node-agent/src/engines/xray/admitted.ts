@@ -69,6 +69,11 @@ export class Admitted {
     });
   }
 
+  /** How many customers an inbound should hold. */
+  count(tag: string): number {
+    return this.#held(tag).size;
+  }
+
   ids(): Set<SubscriptionId> {
     return new Set([...this.#byTag.values()].flatMap((map) => [...map.keys()]));
   }

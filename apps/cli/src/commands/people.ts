@@ -1,0 +1,83 @@
+// Signing in and out. A password is asked for on the terminal or read from standard input; it is never an argument.
+import { createInterface } from 'node:readline/promises';
+import type { Command } from 'commander';
+import { AppError } from '@penstock/domain/errors';
+import { readEndpoints } from '../api.js';
+import type { Context } from '../main.js';
+import { printOne } from '../output.js';
+
+export function peopleCommands(program: Command, context: Context): void {
+  program
+    .command('setup')
+    .description('make the first owner with the one-time set-up link of npm start')
+    .requiredOption('--email <email>')
+    .option('--name <name>', 'display name', 'Owner')
+    .option('--link <url>', 'the set-up link (default: the one of this clone)')
+    .action(async (options: { email: string; name: string; link?: string }) => {
+      const link = options.link ?? readEndpoints(context.dataDirectory())?.setupUrl;
+      const token = link?.split('#')[1];
+      if (token === undefined)
+        throw new AppError('not_found', 'there is no unused set-up link here; name one with --link');
+      const password = await readPassword();
+      const api = context.api();
+      await api.open('POST', '/api/v1/setup', {
+        token,
+        email: options.email,
+        password,
+        displayName: options.name,
+      });
+      await api.signIn(options.email, password);
+      context.output().write(`signed in as ${options.email}\n`);
+    });
+
+  program
+    .command('login')
+    .description('sign in; the password is asked for, or read from standard input')
+    .requiredOption('--email <email>')
+    .option('--tenant <id>', 'tenant to act in, when the account has several')
+    .action(async (options: { email: string; tenant?: string }) => {
+      await context.api().signIn(options.email, await readPassword(), options.tenant);
+      context.output().write(`signed in as ${options.email}\n`);
+    });
+
+  program
+    .command('use <tenantId>')
+    .description('act in another tenant from now on')
+    .action(async (tenantId: string) => {
+      await context.api().switchTenant(tenantId);
+      context.output().write(`acting in tenant ${tenantId}\n`);
+    });
+
+  program
+    .command('logout')
+    .description('end the session')
+    .action(async () => {
+      await context.api().signOut();
+      context.output().write('signed out\n');
+    });
+
+  program
+    .command('whoami')
+    .description('who is signed in, in which tenant, with which role')
+    .action(async () => printOne(context.output(), await context.api().request('GET', '/api/v1/auth/me')));
+}
+
+async function readPassword(): Promise<string> {
+  if (!process.stdin.isTTY) {
+    let text = '';
+    for await (const chunk of process.stdin) text += String(chunk);
+    return text.replace(/\r?\n$/, '');
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: true });
+  try {
+    // The terminal shows the question and nothing of the answer.
+    process.stderr.write('Password: ');
+    const hidden = terminal as unknown as { _writeToOutput: (text: string) => void };
+    hidden._writeToOutput = () => undefined;
+    const answer = await terminal.question('');
+    process.stderr.write('\n');
+    return answer;
+  } finally {
+    terminal.close();
+  }
+}

@@ -1,0 +1,76 @@
+// The `penstock` command: everything the API does, and what is done on the host beside it (verify, db url). Answers
+// on standard output, one sentence on standard error and a non-zero exit when it fails.
+import { Command, CommanderError } from 'commander';
+import { AppError } from '@penstock/domain/errors';
+import { processEnvironment } from '@penstock/service/config';
+import { Api, readEndpoints } from './api.js';
+import { databaseCommands } from './commands/database.js';
+import { nodeCommands } from './commands/nodes.js';
+import { peopleCommands } from './commands/people.js';
+import { planCommands } from './commands/plans.js';
+import { subscriptionCommands } from './commands/subscriptions.js';
+import { tenantCommands } from './commands/tenants.js';
+import { verifyCommand } from './commands/verify.js';
+import type { Output } from './output.js';
+
+/** What every command gets. */
+export interface Context {
+  api(): Api;
+  output(): Output;
+  /** `.penstock` of this clone, or what --data names. */
+  dataDirectory(): string;
+}
+
+const env = processEnvironment();
+const program = new Command('penstock')
+  .description('Control plane for VPN access over Xray and WireGuard.')
+  .option('--api <url>', 'address of the API (default: the one running from this clone)')
+  .option('--data <directory>', 'data directory of npm start', env['PENSTOCK_DATA_DIR'] ?? '.penstock')
+  .option('--json', 'answer in JSON')
+  .showHelpAfterError('(--help shows what there is)')
+  .exitOverride();
+
+const context: Context = {
+  api() {
+    const { api, data } = program.opts<{ api?: string; data: string }>();
+    const address = api ?? env['PENSTOCK_API'] ?? readEndpoints(data)?.api;
+    if (address === undefined) {
+      throw new AppError('unavailable', 'no API is known: run npm start here, or name one with --api');
+    }
+    return new Api(address, env);
+  },
+  output() {
+    return {
+      json: program.opts<{ json?: boolean }>().json === true,
+      write: (text) => void process.stdout.write(text),
+    };
+  },
+  dataDirectory: () => program.opts<{ data: string }>().data,
+};
+
+for (const add of [
+  peopleCommands,
+  tenantCommands,
+  planCommands,
+  subscriptionCommands,
+  nodeCommands,
+  verifyCommand,
+  databaseCommands,
+]) {
+  add(program, context);
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode;
+  else {
+    const known = error instanceof AppError || error instanceof RangeError;
+    const message = error instanceof Error ? error.message : String(error);
+    const field = error instanceof AppError && error.field !== undefined ? ` (${error.field})` : '';
+    process.stderr.write(`penstock: ${message}${field}\n`);
+    if (!known && env['PENSTOCK_DEBUG'] !== undefined && error instanceof Error)
+      process.stderr.write(`${error.stack}\n`);
+    process.exitCode = 1;
+  }
+}

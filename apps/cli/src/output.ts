@@ -1,0 +1,77 @@
+// What a person or a script reads: a table, or with --json the API's own answer.
+
+export type Row = Record<string, unknown>;
+
+export interface Output {
+  json: boolean;
+  write(text: string): void;
+}
+
+/** Rows as a table with these columns (key → heading), or as JSON. */
+export function printRows(
+  out: Output,
+  rows: readonly Row[],
+  columns: Readonly<Record<string, string>>,
+): void {
+  if (out.json) return out.write(JSON.stringify(rows, null, 2) + '\n');
+  if (rows.length === 0) return out.write('none\n');
+  const keys = Object.keys(columns);
+  const cells = rows.map((row) => keys.map((key) => show(row[key])));
+  const widths = keys.map((key, i) =>
+    Math.max((columns[key] ?? '').length, ...cells.map((line) => line[i]?.length ?? 0)),
+  );
+  const line = (parts: string[]): string =>
+    parts
+      .map((part, i) => part.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd() + '\n';
+  out.write(line(keys.map((key) => columns[key] ?? key)));
+  for (const parts of cells) out.write(line(parts));
+}
+
+/** One thing as lines of key and value, or as JSON. */
+export function printOne(out: Output, value: Row): void {
+  if (out.json) return out.write(JSON.stringify(value, null, 2) + '\n');
+  const width = Math.max(...Object.keys(value).map((key) => key.length));
+  for (const [key, item] of Object.entries(value)) {
+    if (typeof item === 'object' && item !== null && !Array.isArray(item)) {
+      out.write(`${key}\n`);
+      for (const [inner, part] of Object.entries(item))
+        out.write(`  ${inner.padEnd(width)}  ${show(part)}\n`);
+    } else out.write(`${key.padEnd(width)}  ${show(item)}\n`);
+  }
+}
+
+function show(value: unknown): string {
+  if (value === null || value === undefined) return '–';
+  if (Array.isArray(value))
+    return value.every((item) => typeof item !== 'object') ? value.join(', ') : JSON.stringify(value);
+  if (typeof value === 'object') return JSON.stringify(value);
+  return String(value);
+}
+
+const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
+
+/** "1.50 GB" from bytes; powers of 1000, as traffic is sold. */
+export function humanBytes(bytes: bigint): string {
+  let value = Number(bytes);
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return unit === 0
+    ? `${bytes} B`
+    : `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)} ${units[unit]}`;
+}
+
+/** Bytes from "50MB", "1.5 GB" or "1000000"; null for "unlimited". Throws RangeError. */
+export function parseBytes(text: string): bigint | null {
+  if (text === 'unlimited') return null;
+  const match = /^(\d{1,18})(?:\.(\d{1,3}))?\s*([kMGTP]?B)?$/.exec(text.trim());
+  if (match === null)
+    throw new RangeError(`${text} is not a number of bytes (examples: 50MB, 1.5GB, unlimited)`);
+  const factor = 1000n ** BigInt(units.indexOf(match[3] ?? 'B'));
+  const fraction = (match[2] ?? '').padEnd(3, '0');
+  return BigInt(match[1] ?? '0') * factor + (BigInt(fraction) * factor) / 1000n;
+}
