@@ -35,7 +35,8 @@ export function routesOf(controllers: readonly Type[]): Route[] {
     const base = String(Reflect.getMetadata(PATH_METADATA, controller) ?? '');
     for (const name of Object.getOwnPropertyNames(controller.prototype)) {
       const handler = (controller.prototype as Record<string, unknown>)[name];
-      if (typeof handler !== 'function' || !Reflect.hasMetadata(PATH_METADATA, handler)) continue;
+      if (name === 'constructor' || typeof handler !== 'function') continue;
+      if (!Reflect.hasMetadata(PATH_METADATA, handler)) continue;
       const declaration = declarationOf(handler);
       if (declaration === undefined) {
         throw new Error(`${controller.name}.${name} declares no permission: add @Require, @Self or @Public`);

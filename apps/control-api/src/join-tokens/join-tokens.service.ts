@@ -1,11 +1,12 @@
 // A join token carries all that a new node needs: the secret, the fingerprint of the root it must trust, and where to
 // go. It is shown once and good for one certificate.
-import { createHash, X509Certificate } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { newId, type NodeId } from '@penstock/domain/ids';
 import { formatJoinToken, joinTokenHash, newJoinTokenSecret } from '@penstock/rpc/join-token';
+import { loadTls } from '@penstock/rpc/trust';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
@@ -50,7 +51,8 @@ export class JoinTokensService {
 
   async #text(secret: Buffer): Promise<string> {
     const { TLS_ROOT_FILE, NODE_ENROLL_ADDRESS, NODE_ENFORCEMENT_ADDRESS, NODE_USAGE_ADDRESS } = this.context.config;
-    const root = new X509Certificate(await readFile(TLS_ROOT_FILE));
+    const [root] = loadTls({ root: await readFile(TLS_ROOT_FILE, 'utf8') }, 1).anchors;
+    if (root === undefined) throw new AppError('internal', 'the trust file holds no root');
     return formatJoinToken({
       secret,
       rootFingerprint: createHash('sha256').update(root.raw).digest('hex'),
