@@ -21,7 +21,7 @@ export async function rotateLog(file: string): Promise<void> {
   await truncate(file);
 }
 
-/** The end of a log, for telling why a process does not start. */
+/** The end of a log without stack frames, for telling why a process does not start. */
 export async function lastLines(file: string, count: number, bytesMax = 16_384): Promise<string> {
   const handle = await open(file).catch(() => null);
   if (handle === null) return '';
@@ -30,7 +30,11 @@ export async function lastLines(file: string, count: number, bytesMax = 16_384):
     const length = Math.min(size, bytesMax);
     const buffer = Buffer.alloc(length);
     await handle.read(buffer, 0, length, size - length);
-    return buffer.toString('utf8').trimEnd().split('\n').slice(-count).join('\n');
+    const lines = buffer.toString('utf8').split('\n');
+    const telling = lines.filter(
+      (line) => line.trim() !== '' && !/^\s+(at |\^)|^Node\.js v|^\s*throw /.test(line),
+    );
+    return telling.slice(-count).join('\n');
   } finally {
     await handle.close();
   }
