@@ -4,7 +4,6 @@
 // Called by usage.rpc.ts and main.ts.
 import type { Pool } from '@penstock/db/pool';
 import { run } from '@penstock/db/statement';
-import { withTransaction } from '@penstock/db/transaction';
 import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
 import { idBytes, type NodeId } from '@penstock/domain/ids';
@@ -188,6 +187,13 @@ export class Collector {
   async flush(withMeters = false): Promise<void> {
     await this.derive.flush(this.streams.values(), withMeters);
     this.sweepEnded();
+  }
+
+  /** Stops all periodic work and writes nothing more: what a killed process does. */
+  abandon(): void {
+    this.stopped = true;
+    for (const timer of this.timers) clearInterval(timer);
+    for (const stream of this.streams.values()) stream.end(new AppError('unavailable', 'the collector is stopping'));
   }
 
   /** Ends all streams, writes what is queued, flushes everything. */

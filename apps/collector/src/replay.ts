@@ -24,7 +24,7 @@ import {
   type LedgerSliceRow,
 } from './load.store.js';
 import { anyMissing, checkRows, newMissing, type Known, type RowColumns } from './rows.js';
-import { after, type Position, type Stream } from './stream.js';
+import { after, type Stream } from './stream.js';
 
 const PAGE_FRAMES = 256;
 /** Meters, then periods: more rounds mean that the database answers at random. */

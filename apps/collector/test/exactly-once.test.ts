@@ -1,0 +1,302 @@
+// What must hold when processes die, take over from each other or lose the database: every byte is counted exactly once.
+import { spawn } from 'node:child_process';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import pg from 'pg';
+import { createTestTrust, type TestTrust } from '@penstock/testkit/trust';
+import { testDatabase, type TestDatabase } from '@penstock/testkit/postgres';
+import { seedUsage, type UsageSeed } from '@penstock/testkit/usage-seed';
+import type { SealedFrame } from '@penstock/testkit/journal';
+import { eventually, startCollector, testNode, type RunningCollector, type TestNode } from './support.js';
+
+void spawn;
+let db: TestDatabase;
+let trust: TestTrust;
+let seed: UsageSeed;
+let sql: pg.Client;
+const collectors: RunningCollector[] = [];
+const nodes: TestNode[] = [];
+
+const LIMIT = 1000n;
+
+beforeAll(async () => {
+  trust = await createTestTrust();
+});
+beforeEach(async () => {
+  db = await testDatabase();
+  seed = await seedUsage(db.superuserUrl, trust, { tenants: 2, subscriptions: 10, nodes: 4, limitBytes: LIMIT });
+  sql = new pg.Client({ connectionString: db.superuserUrl });
+  await sql.connect();
+});
+afterEach(async () => {
+  for (const node of nodes.splice(0)) await node.close();
+  for (const running of collectors.splice(0)) await running.kill();
+  await sql?.end();
+  await db?.drop();
+});
+afterAll(() => undefined);
+
+async function collect(options: Parameters<typeof startCollector>[2] = {}): Promise<RunningCollector> {
+  const running = await startCollector(db, trust, options);
+  collectors.push(running);
+  return running;
+}
+
+function makeNode(index: number): TestNode {
+  const node = testNode(seed, index, trust);
+  nodes.push(node);
+  return node;
+}
+
+const use = (tenant: number, subscription: number, up: bigint, down: bigint) => ({
+  tenantId: seed.tenants[tenant]?.tenantId as string,
+  subscriptionId: seed.tenants[tenant]?.subscriptions[subscription] as string,
+  up,
+  down,
+});
+
+async function total(): Promise<bigint> {
+  const { rows } = await sql.query('SELECT coalesce(sum(up_bytes + down_bytes), 0)::text AS sum FROM usage_counter');
+  return BigInt(rows[0].sum);
+}
+
+async function crossings(): Promise<{ subscription: string; observed: bigint }[]> {
+  const { rows } = await sql.query(
+    `SELECT subscription_id, observed_bytes FROM access_change WHERE cause = 'crossing' ORDER BY observed_bytes`,
+  );
+  return rows.map((r) => ({ subscription: r.subscription_id, observed: BigInt(r.observed_bytes) }));
+}
+
+/** What the journals sealed and the collectors acknowledged, from the meters of the journals. */
+function sealed(): bigint {
+  let sum = 0n;
+  for (const node of nodes) for (const meter of node.journal.meters.values()) sum += meter.up + meter.down;
+  return sum;
+}
+
+/** An agent: seals, sends, keeps what is not acknowledged, connects again. Stops when told and everything is through. */
+class Agent {
+  readonly kept: SealedFrame[] = [];
+  private stopping = false;
+  reconnects = 0;
+
+  constructor(
+    readonly node: TestNode,
+    private readonly addresses: () => string[],
+    private readonly seal: () => SealedFrame,
+    private readonly frames: number,
+  ) {}
+
+  async run(): Promise<void> {
+    let made = 0;
+    for (let turn = 0; !this.stopping; turn++) {
+      const options = this.addresses();
+      try {
+        const address = options[turn % options.length] as string;
+        this.reconnects++;
+        const oldest = this.kept[0]?.seq ?? this.node.journal.seq + 1n;
+        const opened = await this.node.open(address, { oldestSeq: oldest });
+        let next = opened.nextSeq;
+        while (this.kept[0] !== undefined && this.kept[0].seq < next) this.kept.shift();
+        const last = performance.now();
+        for (;;) {
+          while (this.kept[0] !== undefined && this.kept[0].seq <= this.node.acknowledged()) this.kept.shift();
+          if (made === this.frames && this.kept.length === 0) return;
+          if (made < this.frames && this.kept.length < 8) {
+            this.kept.push(this.seal());
+            made++;
+          }
+          const frame = this.kept.find((f) => f.seq === next);
+          if (frame !== undefined) {
+            await this.node.send(frame);
+            next++;
+          } else {
+            const before = this.node.responses.length;
+            await this.node.until(() => this.node.over || this.node.responses.length > before);
+          }
+          if (this.node.over) break;
+          if (performance.now() - last > 60_000) throw new Error('nothing happens');
+        }
+      } catch (error) {
+        if ((error as { code?: string }).code === 'stream_frozen') throw error;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    }
+  }
+
+  stop(): void {
+    this.stopping = true;
+  }
+}
+
+describe('derived state', () => {
+  it('is exactly once when the collector is killed between append and flush', async () => {
+    const first = await collect({ timers: false });
+    const node = makeNode(0);
+    await node.open(first.address);
+    for (let i = 0; i < 5; i++) await node.send(node.journal.seal([use(0, 0, 10n, 1n), use(1, 3, 1n, 1n)]));
+    await node.acknowledge(5n);
+    await first.collector.flush();
+    const flushed = await total();
+    expect(flushed).toBe(sealed());
+    for (let i = 0; i < 5; i++) await node.send(node.journal.seal([use(0, 0, 10n, 1n), use(0, 1, 7n, 7n)]));
+    await node.acknowledge(10n);
+    await first.kill();
+    expect(await total()).toBe(flushed);
+    const second = await collect({ timers: false });
+    await node.open(second.address);
+    await node.send(node.journal.seal([use(0, 0, 10n, 1n), use(0, 1, 7n, 7n)]));
+    await node.acknowledge(11n);
+    await second.collector.flush(true);
+    await second.collector.flush(true);
+    expect(await total()).toBe(sealed());
+    // Once more, from the meters' checkpoint.
+    await second.kill();
+    const third = await collect({ timers: false });
+    await node.open(third.address);
+    await node.send(node.journal.seal([use(0, 0, 10n, 1n), use(1, 3, 5n, 5n)]));
+    await node.acknowledge(12n);
+    await third.collector.flush();
+    expect(await total()).toBe(sealed());
+  });
+
+  it('is caught up by another collector when the node does not come back', async () => {
+    const first = await collect({ timers: false });
+    const node = makeNode(0);
+    await node.open(first.address);
+    await node.send(node.journal.seal([use(0, 0, 10n, 1n)]));
+    await node.acknowledge(1n);
+    await first.kill();
+    expect(await total()).toBe(0n);
+    await collect({ behindMs: 50, flushMs: 50 });
+    await eventually(async () => (await total()) === sealed(), 'the sums of a dead collector');
+  });
+
+  it('is exactly once when two collectors take streams from each other under load', async () => {
+    const pair = [await collect({ flushMs: 20, metersFlushMs: 60 }), await collect({ flushMs: 30, metersFlushMs: 50 })];
+    let n = 0;
+    const agents = [0, 1, 2].map((i) => {
+      const node = makeNode(i);
+      const seal = (): SealedFrame => node.journal.seal([use(0, n++ % 10, 3n, 4n), use(1, (n * 7) % 10, 1n, 0n)]);
+      return new Agent(node, () => pair.map((c) => c.address), seal, 150);
+    });
+    const runs = agents.map((agent) => agent.run());
+    // Every few milliseconds somebody else opens a node's stream: the live one is fenced and comes back elsewhere.
+    let stealing = true;
+    const thief = (async () => {
+      for (let i = 0; stealing; i++) {
+        const other = pair[i % 2] as RunningCollector;
+        const node = agents[i % agents.length]?.node as TestNode;
+        const { rows } = await sql.query('SELECT epoch, seq, digest FROM stream_head WHERE node_id = $1', [node.nodeId]);
+        if (rows.length > 0) {
+          await other.collector
+            .open(node.nodeId, { epoch: rows[0].epoch, seq: BigInt(rows[0].seq), digest: rows[0].digest, oldestSeq: 1n }, { accepted() {}, end() {}, refuse() {} })
+            .catch(() => undefined);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 15));
+      }
+    })();
+    await Promise.all(runs);
+    stealing = false;
+    await thief;
+    for (const running of pair) await running.stop();
+    // What the last thief opened and did not flush is caught up by the next collector.
+    const last = await collect({ behindMs: 1, flushMs: 20 });
+    await eventually(async () => (await total()) === sealed(), 'all sums', 20_000);
+    await last.stop();
+    expect(await total()).toBe(sealed());
+    const { rows } = await sql.query('SELECT count(*)::int AS n, count(DISTINCT (node_id, epoch, seq))::int AS d FROM ledger_frame');
+    expect(rows[0]).toEqual({ n: 450, d: 450 });
+    expect(agents.some((a) => a.reconnects > 3)).toBe(true);
+  }, 120_000);
+});
+
+describe('a crossing', () => {
+  it('is reported in the transaction of the frame that reaches the limit, once', async () => {
+    const running = await collect({ timers: false });
+    const node = makeNode(0);
+    await node.open(running.address);
+    await node.send(node.journal.seal([use(0, 0, 600n, 399n)]));
+    await node.acknowledge(1n);
+    expect(await crossings()).toEqual([]);
+    await node.send(node.journal.seal([use(0, 0, 1n, 0n), use(0, 1, 5n, 5n)]));
+    await node.acknowledge(2n);
+    // Acknowledged and nothing flushed: the row is there already.
+    expect(await total()).toBe(0n);
+    const subscription = seed.tenants[0]?.subscriptions[0] as string;
+    expect(await crossings()).toEqual([{ subscription, observed: 1000n }]);
+    await node.send(node.journal.seal([use(0, 0, 50n, 0n)]));
+    await node.acknowledge(3n);
+    await running.collector.flush();
+    expect(await crossings()).toEqual([{ subscription, observed: 1000n }]);
+  });
+
+  it('of two collectors, each below the limit, is found by the flush', async () => {
+    const pair = [await collect({ timers: false }), await collect({ timers: false })];
+    for (const [i, running] of pair.entries()) {
+      const node = makeNode(i);
+      await node.open(running.address);
+      await node.send(node.journal.seal([use(0, 0, 600n, 0n)]));
+      await node.acknowledge(1n);
+    }
+    expect(await crossings()).toEqual([]);
+    await pair[0]?.collector.flush();
+    expect(await crossings()).toEqual([]);
+    await pair[1]?.collector.flush();
+    expect(await crossings()).toEqual([{ subscription: seed.tenants[0]?.subscriptions[0], observed: 1200n }]);
+    // The other one learns of it by its own next flush and does not report it again.
+    await nodes[0]?.send(nodes[0].journal.seal([use(0, 0, 1n, 0n)]));
+    await nodes[0]?.acknowledge(2n);
+    await pair[0]?.collector.flush();
+    expect(await crossings()).toHaveLength(1);
+  });
+
+  it('that only a dead collector had seen is found again by the flush of the next', async () => {
+    const first = await collect({ timers: false });
+    const node = makeNode(0);
+    await node.open(first.address);
+    await node.send(node.journal.seal([use(0, 0, 999n, 0n)]));
+    await node.acknowledge(1n);
+    await first.kill();
+    const second = await collect({ timers: false });
+    await node.open(second.address);
+    await node.send(node.journal.seal([use(0, 0, 1n, 0n)]));
+    await node.acknowledge(2n);
+    expect(await crossings()).toEqual([{ subscription: seed.tenants[0]?.subscriptions[0], observed: 1000n }]);
+    await second.collector.flush();
+    expect(await crossings()).toHaveLength(1);
+  });
+});
+
+describe('a group', () => {
+  it('with a frame that cannot be stored stops only the stream of that frame', async () => {
+    const victim = seed.tenants[0]?.subscriptions[9]?.replaceAll('-', '') as string;
+    await sql.query(`CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN
+      IF position('\\x${victim}'::bytea IN NEW.payload) > 0 THEN RAISE EXCEPTION 'poison' USING ERRCODE = '22000'; END IF; RETURN NEW; END $f$`);
+    await sql.query('CREATE TRIGGER poison BEFORE INSERT ON ledger_slice FOR EACH ROW EXECUTE FUNCTION poison()');
+    const running = await collect({ limits: { windowMs: 100 } });
+    const group = [0, 1, 2].map((i) => makeNode(i));
+    for (const node of group) {
+      await node.open(running.address);
+      await node.send(node.journal.seal([use(0, 0, 1n, 1n)]));
+    }
+    for (const node of group) await node.acknowledge(1n);
+    const before = await total();
+    const [good, bad, other] = group as [TestNode, TestNode, TestNode];
+    await Promise.all([
+      good.send(good.journal.seal([use(0, 1, 1n, 1n)])),
+      bad.send(bad.journal.seal([use(0, 9, 1n, 1n)], { dry: true })),
+      other.send(other.journal.seal([use(1, 1, 1n, 1n)])),
+    ]);
+    await good.acknowledge(2n);
+    await other.acknowledge(2n);
+    await bad.until(() => bad.over);
+    expect(bad.refusal()).toMatchObject({ seq: 2n, code: 'internal' });
+    await good.send(good.journal.seal([use(0, 1, 1n, 1n)]));
+    await good.acknowledge(3n);
+    await bad.open(running.address);
+    await bad.send(bad.journal.seal([use(0, 2, 1n, 1n)]));
+    await bad.acknowledge(2n);
+    await running.collector.flush();
+    expect((await total()) - before).toBe(sealed() - 6n - 0n + (6n - before));
+  });
+});
