@@ -49,9 +49,8 @@ export interface Bytes {
 
 interface AccessItem {
   nodeId: string;
-  vless?: string;
-  wireguard?: string;
-  [key: string]: unknown;
+  vless: { uri: string }[];
+  wireguard: { conf: string }[];
 }
 
 export class World {
@@ -279,7 +278,7 @@ export class World {
   /** The customer's own Xray, with a SOCKS port on loopback. */
   async xrayClient(customer: Customer, node: NodeOfWorld): Promise<XrayClient> {
     const { vless } = await this.access(customer, node);
-    const url = new URL(String(vless));
+    const url = new URL(vless[0]?.uri ?? '');
     const client = await startXrayClient({
       bin: XRAY_BIN,
       serverHost: '127.0.0.1',
@@ -320,7 +319,7 @@ export class World {
     routes = ['198.18.0.0/15'],
   ): Promise<{ namespace: Namespace; client: WireguardClient }> {
     const { wireguard } = await this.access(customer, node);
-    const conf = parseConf(String(wireguard));
+    const conf = parseConf(wireguard[0]?.conf ?? '');
     const namespace = await createNamespace({ range: 'customer' });
     this.atEnd(() => namespace.destroy());
     const client = await startWireguardClient({
