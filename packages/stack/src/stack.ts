@@ -36,6 +36,8 @@ export const databaseName = 'penstock';
 
 const readyTimeoutMs = 60_000;
 const watchEveryMs = 2_000;
+/** While there is no owner yet: a look is a request in the API's log. */
+const setupEveryMs = 10_000;
 const trustEveryMs = 12 * 3_600_000;
 
 export interface StackOptions {
@@ -134,6 +136,7 @@ class RunningStack implements Stack {
   private ready = false;
   private ending = false;
   private trustAt = 0;
+  private setupAt = 0;
   private writes: Promise<void> = Promise.resolve();
   private readonly onExit = (): void => {
     for (const process of this.processes.values()) process.killNow();
@@ -435,6 +438,7 @@ class RunningStack implements Stack {
   }
 
   private async lookAtSetup(): Promise<void> {
+    this.setupAt = systemClock.monotonic();
     const before = this.setupNeeded;
     try {
       const response = await fetch(`${this.edges.api}/api/v1/setup`, { signal: AbortSignal.timeout(2_000) });
@@ -455,7 +459,8 @@ class RunningStack implements Stack {
       for (const name of [...this.processes.keys(), 'postgresql', 'caddy-access']) {
         await rotateLog(join(this.paths.logs, `${name}.log`));
       }
-      if (this.setupNeeded) await this.lookAtSetup();
+      const sinceSetup = systemClock.monotonic() - this.setupAt;
+      if (this.setupNeeded && sinceSetup > setupEveryMs) await this.lookAtSetup();
       if (systemClock.monotonic() - this.trustAt > trustEveryMs) await this.makeTrust();
       if (this.options.autoRestart !== false && this.postgres.pid === null && !this.isEnding()) {
         this.say('postgresql ended; it is started again');
