@@ -21,7 +21,7 @@ const beginAndEnd = statement(
      SELECT i.tenant_id, i.node_id, i.subscription_id, statement_timestamp()
      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS i (tenant_id, node_id, subscription_id)
      ON CONFLICT (tenant_id, node_id, subscription_id) DO UPDATE
-       SET assigned_at = excluded.assigned_at, ended_at = NULL WHERE a.ended_at IS NOT NULL
+       SET ended_at = NULL WHERE a.ended_at IS NOT NULL
    )
    UPDATE assignment a SET ended_at = statement_timestamp()
    FROM unnest($4::uuid[], $5::uuid[], $6::uuid[]) AS i (tenant_id, node_id, subscription_id)
