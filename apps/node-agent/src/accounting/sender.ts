@@ -16,7 +16,6 @@ import type {
   UsageServiceClient,
 } from '@penstock/rpc/gen/penstock/usage/v1/usage';
 import { agree, StreamRefused } from './agreement.js';
-import { addMark } from './journal-state.js';
 import { newMeter, NO_ID, type Meter } from './meters.js';
 import type { SealedFrame } from './record-body.js';
 import type { Timers } from './timers.js';
@@ -234,16 +233,12 @@ export class Sender {
       if (baselines.size > BASELINES_MAX) throw new AppError('invalid_input', 'too many baselines');
     }
     const link = opened.headDigest.length === 0 ? ZERO_DIGEST : Buffer.from(opened.headDigest);
-    const hadHistory = !link.equals(ZERO_DIGEST);
-    const nowMs = Math.round(this.deps.correctedNow());
-    // A journal that never saw this stream: what a lost one held since the last accepted frame is not known.
-    if (hadHistory && wal.state.windowEndMs === 0) {
-      addMark(wal.state, { kind: 'record_lost', engine: 0, fromMs: 0, toMs: nowMs });
-    }
     const sliceHeads = new Map(
       opened.sliceHeads.map(({ tenantId, digest }) => [tenantId.toString('hex'), Buffer.from(digest)]),
     );
-    await wal.beginEpoch({ epoch: opened.epoch, nextSeq: opened.nextSeq, link, sliceHeads, baselines });
+    const { epoch, nextSeq } = opened;
+    const nowMs = Math.round(this.deps.correctedNow());
+    await wal.beginEpoch({ epoch, nextSeq, link, sliceHeads, baselines, nowMs });
     log.info({ epoch: opened.epoch, count: baselines.size }, 'a new epoch began');
     this.deps.onEpoch();
   }

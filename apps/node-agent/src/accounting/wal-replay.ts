@@ -85,11 +85,10 @@ class Replayer {
       if (seq <= state.acked) this.#baseless = true;
       else state.doubtful.add(seq);
     }
+    // What stood at a damaged end may be in the ledger: sealing another frame in its place would be a fork.
     if (this.#lostEnd || this.#baseless) {
       const fromMs = Math.min(state.windowEndMs, nowMs);
       addMark(state, { kind: 'record_lost', engine: 0, fromMs, toMs: nowMs });
-    }
-    if (this.#baseless) {
       state.epoch = 0;
       for (const place of this.#frames.values()) for (const mark of place.marks) addMark(state, mark);
       this.#frames.clear();

@@ -46,6 +46,8 @@ export interface NewEpoch {
   sliceHeads: Map<string, Buffer>;
   /** The ledger's last values, by meter number. */
   baselines: Map<bigint, Meter>;
+  /** Now, corrected by the server's clock. */
+  nowMs: number;
 }
 
 const SEGMENT_BYTES_MIN = 64 * 1024;
@@ -281,6 +283,10 @@ export class Wal {
     await this.options.turns.run(async () => {
       const { state } = this;
       this.abandonEpoch();
+      // This journal never saw the stream: what a lost one held since the last accepted frame (from 0) is not known.
+      if (state.windowEndMs === 0 && !granted.link.equals(ZERO_DIGEST)) {
+        addMark(state, { kind: 'record_lost', engine: 0, fromMs: 0, toMs: granted.nowMs });
+      }
       state.meters.rebase(granted.baselines);
       state.epoch = granted.epoch;
       state.nextSeq = granted.nextSeq;

@@ -129,7 +129,7 @@ export class CrashingFiles implements WalFiles {
 
   write(name: string, offset: number, bytes: Buffer): Promise<void> {
     return this.#do(() => {
-      const left = this.spaceBytes - this.#used();
+      const left = this.spaceBytes === Infinity ? Infinity : this.spaceBytes - this.#used();
       const kept = left < bytes.length ? bytes.subarray(0, Math.max(0, Math.floor(left))) : bytes;
       this.#get(name).writes.push({ offset, bytes: Buffer.from(kept), truncate: false });
       if (kept.length < bytes.length) throw new DiskFull('no space left on device');

@@ -6,6 +6,7 @@ import { CrashingFiles, seeded } from './crashing-files.js';
 import { ModelLedger } from './model-ledger.js';
 import { SimNode } from './sim-node.js';
 
+const CRASH_POINTS = 1000;
 const nodeId = Buffer.alloc(16, 0x42);
 
 type Step =
@@ -126,20 +127,17 @@ describe('the journal over a disk that loses power', () => {
   test('a power cut at every single operation of a long run loses nothing that was sealed', async () => {
     const random = seeded(20);
     const steps: Step[] = [];
-    for (let i = 0; i < 70; i++) {
+    for (let i = 0; i < 36; i++) {
       steps.push({ kind: 'traffic', key: Math.floor(random() * 8), up: Math.floor(random() * 1e6), down: Math.floor(random() * 1e9) });
       if (i % 2 === 0) steps.push({ kind: 'seal' });
-      if (i % 7 === 6) steps.push({ kind: 'exchange', frames: 5, lost: i % 3 });
-      if (i % 20 === 19) steps.push({ kind: 'again', key: Math.floor(random() * 8) });
+      if (i % 6 === 5) steps.push({ kind: 'exchange', frames: 5, lost: i % 3 });
+      if (i % 10 === 9) steps.push({ kind: 'again', key: Math.floor(random() * 8) });
     }
     const operations = await play(steps, 1);
-    let points = 0;
-    for (let cutAt = 1; cutAt <= operations; cutAt++) {
-      for (let seed = 0; seed < 4; seed++) {
-        await play(steps, cutAt * 10 + seed, cutAt);
-        points++;
-      }
+    expect(operations).toBeGreaterThan(50);
+    // What an unsynced write leaves behind is drawn anew each time round.
+    for (let points = 0; points < CRASH_POINTS; points++) {
+      await play(steps, points, 1 + (points % operations));
     }
-    expect(points).toBeGreaterThan(1000);
   }, 120_000);
 });

@@ -16,7 +16,7 @@ export function testIdentity(nodeId: Buffer): SigningIdentity & { publicKey: Key
   return { nodeId, certificateSerial: Buffer.alloc(16, 7), privateKey: keys.privateKey, publicKey: keys.publicKey };
 }
 
-export interface Grant extends NewEpoch {
+export interface Grant extends Omit<NewEpoch, 'nowMs'> {
   isNew: boolean;
 }
 

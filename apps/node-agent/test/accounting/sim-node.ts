@@ -149,7 +149,7 @@ export class SimNode {
     const { epoch, nextSeq, link } = grant;
     const next = agree(this.wal, { epoch, nextSeq, headDigest: link, baselinesNeeded: grant.isNew });
     if (next === 'reopen') return false;
-    if (next === 'begin') await this.wal.beginEpoch(grant);
+    if (next === 'begin') await this.wal.beginEpoch({ ...grant, nowMs: this.clock.now() });
     const answers: bigint[] = [];
     let seq = nextSeq;
     for (let sent = 0; sent < frames && seq < this.wal.state.nextSeq; sent++) {
