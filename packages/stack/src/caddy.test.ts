@@ -6,6 +6,8 @@ import { expect, test } from 'vitest';
 import { caddyfile, certificateHeader, type CaddyOptions } from './caddy.js';
 
 const options: CaddyOptions = {
+  apiHost: '127.0.0.1',
+  edgeHost: '0.0.0.0',
   apiPort: 20001,
   nodePort: 20002,
   enrollPort: 20003,

@@ -8,6 +8,9 @@ import { AppError } from '@penstock/domain/errors';
 export const certificateHeader = 'x-penstock-client-certificate';
 
 export interface CaddyOptions {
+  /** Address that the API and the two edges for nodes listen on; 0.0.0.0 is everywhere. */
+  apiHost: string;
+  edgeHost: string;
   apiPort: number;
   nodePort: number;
   enrollPort: number;
@@ -75,6 +78,7 @@ http://127.0.0.1:${options.metricsPort} {
 }
 
 http://:${options.apiPort} {
+	bind ${options.apiHost}
 	${log}
 	reverse_proxy ${upstreams.api} {
 		flush_interval -1
@@ -83,6 +87,7 @@ http://:${options.apiPort} {
 }
 
 https://:${options.nodePort} {
+	bind ${options.edgeHost}
 	${log}
 	${serverTls(mutual)}
 	handle /penstock.usage.v1.* {
@@ -94,6 +99,7 @@ https://:${options.nodePort} {
 }
 
 https://:${options.enrollPort} {
+	bind ${options.edgeHost}
 	${log}
 	${serverTls('')}
 	handle {

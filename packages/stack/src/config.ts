@@ -9,6 +9,9 @@ export const startConfigSchema = z.object({
   /** Fixed port of the API; a busy one is an error. */
   HTTP_PORT: port.optional(),
   HTTP_HOST: z.string().default('127.0.0.1'),
+  /** Where the edges for nodes listen, and the DNS name by which other machines reach them. */
+  EDGE_HOST: z.string().default('127.0.0.1'),
+  EDGE_NAME: z.string().default('localhost'),
   PUBLIC_URL: z.url({ protocol: /^https?$/ }).optional(),
   POSTGRES_PORT: port.optional(),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),

@@ -11,6 +11,8 @@ export interface StackPaths {
   /** Root of the clone: where apps/ is. */
   repo: string;
   dir: string;
+  /** 16 hexadecimal digits made from `dir`: tells stacks of one machine apart. */
+  id: string;
   secrets: string;
   trust: string;
   logs: string;
@@ -39,10 +41,11 @@ const systemHome = '/var/lib/penstock';
 /** `dir` must exist or have an existing parent: its real path names the system directory. */
 export function stackPaths(dir: string, asRoot: boolean): StackPaths {
   const real = join(realpathSync(dirname(dir)), dir.slice(dirname(dir).length).replace(/^\//, ''));
-  const name = createHash('sha256').update(real).digest('hex').slice(0, 16);
+  const id = createHash('sha256').update(real).digest('hex').slice(0, 16);
   return {
     repo: repoRoot,
     dir: real,
+    id,
     secrets: join(real, 'secret'),
     trust: join(real, 'trust'),
     logs: join(real, 'log'),
@@ -52,7 +55,7 @@ export function stackPaths(dir: string, asRoot: boolean): StackPaths {
     lockFile: join(real, 'lock'),
     portsFile: join(real, 'ports.json'),
     endpointsFile: join(real, 'endpoints.json'),
-    postgresHome: asRoot ? join(systemHome, name) : join(real, 'postgres'),
+    postgresHome: asRoot ? join(systemHome, id) : join(real, 'postgres'),
     sharedBinaries: asRoot ? join(systemHome, 'bin') : undefined,
   };
 }

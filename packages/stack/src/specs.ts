@@ -16,6 +16,8 @@ export interface StackContext {
   baseEnv: Readonly<Record<string, string>>;
   publicUrl: string;
   httpHost: string;
+  /** Address that the services' node edges listen on. */
+  grpcHost: string;
   redisUrlFile: string | undefined;
   /** Where nodes connect to. */
   nodeAddresses: { enroll: string; enforcement: string; usage: string };
@@ -87,9 +89,9 @@ export function schedulerSpec(
   opsPort: number,
 ): ProcessSpec {
   const env = {
-    GRPC_HOST: '127.0.0.1',
+    GRPC_HOST: context.grpcHost,
     GRPC_PORT: String(grpcPort),
-    ENROLL_HOST: '127.0.0.1',
+    ENROLL_HOST: context.grpcHost,
     ENROLL_PORT: String(enrollPort),
     DATABASE_URL_FILE: databaseUrlFile(context.paths, 'penstock_scheduler'),
     PARTITIONS_DATABASE_URL_FILE: databaseUrlFile(context.paths, 'penstock_partitions'),
@@ -106,7 +108,7 @@ export function collectorSpec(
   opsPort: number,
 ): ProcessSpec {
   const env = {
-    GRPC_HOST: '127.0.0.1',
+    GRPC_HOST: context.grpcHost,
     GRPC_PORT: String(grpcPort),
     DATABASE_URL_FILE: databaseUrlFile(context.paths, 'penstock_collector'),
   };

@@ -54,6 +54,10 @@ export interface StackOptions {
   ports?: { api?: number | undefined; postgresql?: number | undefined };
   /** Address that the API listens on. */
   httpHost?: string;
+  /** Address that the edges for nodes listen on; default 127.0.0.1. */
+  edgeHost?: string;
+  /** DNS name by which nodes reach the edges; default localhost. */
+  edgeName?: string;
   /** What people call the API by; default http://127.0.0.1:PORT. */
   publicUrl?: string | undefined;
   redisUrl?: string | undefined;
@@ -268,7 +272,7 @@ class RunningStack implements Stack {
     const { trustDomain, baseEnv } = this.context;
     return makeTrust(this.paths, {
       domain: trustDomain,
-      dnsNames: this.options.dnsNames ?? [],
+      dnsNames: [...(this.options.dnsNames ?? []), this.options.edgeName ?? 'localhost'],
       env: baseEnv,
     });
   }
@@ -297,6 +301,7 @@ class RunningStack implements Stack {
       usage: behindCaddy ? this.at('caddy-node') : this.at('collector'),
     };
     if (behindCaddy) await this.port('caddy-metrics');
+    const name = options.edgeName ?? 'localhost';
     const local = options.localNode ?? false;
     const redisUrlFile = join(this.paths.secrets, 'redis.url');
     if (options.redisUrl !== undefined) await writePrivate(redisUrlFile, options.redisUrl);
@@ -308,12 +313,13 @@ class RunningStack implements Stack {
       logLevel: options.logLevel ?? 'info',
       baseEnv: options.baseEnv ?? inheritedEnv(),
       publicUrl: options.publicUrl ?? `http://127.0.0.1:${api}`,
-      httpHost: options.httpHost ?? '127.0.0.1',
+      httpHost: behindCaddy ? '127.0.0.1' : (options.httpHost ?? '127.0.0.1'),
+      grpcHost: behindCaddy ? '127.0.0.1' : (options.edgeHost ?? '127.0.0.1'),
       redisUrlFile: options.redisUrl === undefined ? undefined : redisUrlFile,
       nodeAddresses: {
-        enroll: `localhost:${edge.enroll}`,
-        enforcement: `localhost:${edge.enforcement}`,
-        usage: `localhost:${edge.usage}`,
+        enroll: `${name}:${edge.enroll}`,
+        enforcement: `${name}:${edge.enforcement}`,
+        usage: `${name}:${edge.usage}`,
       },
       behindCaddy,
       localNode:
@@ -329,9 +335,9 @@ class RunningStack implements Stack {
     };
     this.edges = {
       api: `http://127.0.0.1:${api}`,
-      nodeEdge: `https://localhost:${edge.enforcement}`,
-      enrollEdge: `https://localhost:${edge.enroll}`,
-      usageEdge: `https://localhost:${edge.usage}`,
+      nodeEdge: `https://${name}:${edge.enforcement}`,
+      enrollEdge: `https://${name}:${edge.enroll}`,
+      usageEdge: `https://${name}:${edge.usage}`,
     };
     await this.book.save();
   }
@@ -348,9 +354,8 @@ class RunningStack implements Stack {
       specs.push(collectorSpec(context, name, this.at(name), this.at(`${name}-ops`)));
     }
     const httpPort = context.behindCaddy ? this.at('api-upstream') : this.at('api');
-    const apiContext = context.behindCaddy ? { ...context, httpHost: '127.0.0.1' } : context;
     const scheduler = `localhost:${this.at('scheduler')}`;
-    specs.push(controlApiSpec(apiContext, 'control-api', httpPort, scheduler, this.at('control-api-ops')));
+    specs.push(controlApiSpec(context, 'control-api', httpPort, scheduler, this.at('control-api-ops')));
     if (context.behindCaddy) specs.push(await this.prepareCaddy());
     const missing = specs
       .flatMap(({ command }) => command.slice(1, 2))
@@ -376,6 +381,8 @@ class RunningStack implements Stack {
     const schedulers = this.names('scheduler');
     const file = join(this.paths.caddy, 'Caddyfile');
     const content = caddyfile({
+      apiHost: this.options.httpHost ?? '127.0.0.1',
+      edgeHost: this.options.edgeHost ?? '127.0.0.1',
       apiPort: this.at('api'),
       nodePort: this.at('caddy-node'),
       enrollPort: this.at('caddy-enroll'),

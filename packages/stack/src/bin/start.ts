@@ -50,6 +50,8 @@ async function bringUp(start: StartConfig): Promise<Stack | null> {
     localNode: { address: start.LOCAL_NODE_ADDRESS },
     ports: { api: start.HTTP_PORT, postgresql: start.POSTGRES_PORT },
     httpHost: start.HTTP_HOST,
+    edgeHost: start.EDGE_HOST,
+    edgeName: start.EDGE_NAME,
     publicUrl: start.PUBLIC_URL,
     redisUrl: redis.url,
     logLevel: start.LOG_LEVEL,
@@ -82,7 +84,8 @@ async function followEngines(stack: Stack, start: StartConfig): Promise<void> {
       xrayBin: path('xray'),
       wireguardGoBin: path('wireguard'),
       joinTokenFile: existsSync(stack.localTokenFile) ? stack.localTokenFile : undefined,
-      env: { AGENT_STOP_ENGINES: '1' },
+      // Two clones on one machine must not take each other's interface (15 characters at most).
+      env: { AGENT_STOP_ENGINES: '1', WG_INTERFACE: `penstock-${stack.paths.id.slice(0, 6)}` },
     });
     say(`Local node: runs ${there.map(({ note }) => note).join(' and ')}`);
   };
