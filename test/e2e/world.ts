@@ -245,6 +245,15 @@ export class World {
     return customer;
   }
 
+  /** PATCH with the current version. */
+  async update(customer: Customer, change: Record<string, unknown>): Promise<void> {
+    const path = `/api/v1/subscriptions/${customer.subscriptionId}`;
+    const token = await this.tokenFor(customer.tenantId);
+    const { etag } = await this.raw('GET', path, token);
+    const { status, body } = await this.raw('PATCH', path, token, change, { 'if-match': etag });
+    if (status >= 400) throw new Error(`PATCH ${path}: ${status} ${JSON.stringify(body)}`);
+  }
+
   /** Waits until every node of the customer confirmed this kind of change as its newest. */
   async confirmed(customer: Customer, kind: 'grant' | 'cut', timeoutMs = 15_000): Promise<void> {
     await until(
@@ -357,6 +366,17 @@ export class World {
       BigInt(stats.find((stat) => stat.name.endsWith(`>>>${direction}`))?.value ?? 0);
     return { up: value('uplink'), down: value('downlink') };
   }
+
+  /** What the node's WireGuard says of a peer, over its control socket. */
+  async wireguardCounters(node: NodeOfWorld, publicKey: string): Promise<Bytes> {
+    const { stdout } = await run('wg', ['show', node.wireguardInterface, 'transfer']);
+    const line = stdout.split('\n').find((candidate) => candidate.startsWith(publicKey));
+    const [, rx = '0', tx = '0'] = line?.split('\t') ?? [];
+    return { up: BigInt(rx), down: BigInt(tx) };
+  }
+
+  /** Program of a client that needs no proxy. */
+  readonly directClient = new URL('../../packages/testkit/src/netns/direct-client.ts', import.meta.url).pathname;
 
   /** The ledger's bytes of a subscription, decoded by SQL alone from the stored columns. */
   async ledgerBytes(customer: Customer): Promise<Bytes> {
