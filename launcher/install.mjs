@@ -26,13 +26,11 @@ export async function ensurePackages() {
 }
 
 async function manifests() {
-  const files = ['package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml', '.npmrc'];
+  const folders = ['', 'bench', 'test', 'tools'];
   for (const group of ['apps', 'packages']) {
-    const names = await readdir(join(repo, group));
-    for (const name of names.sort()) {
-      const file = join(group, name, 'package.json');
-      if (existsSync(join(repo, file))) files.push(file);
-    }
+    for (const name of (await readdir(join(repo, group))).sort()) folders.push(join(group, name));
   }
+  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', '.npmrc'];
+  files.push(...folders.map((folder) => join(folder, 'package.json')));
   return files.filter((file) => existsSync(join(repo, file)));
 }
