@@ -85,7 +85,7 @@ async function followEngines(stack: Stack, start: StartConfig): Promise<void> {
       wireguardGoBin: path('wireguard'),
       joinTokenFile: existsSync(stack.localTokenFile) ? stack.localTokenFile : undefined,
       // Two clones on one machine must not take each other's interface (15 characters at most).
-      env: { AGENT_STOP_ENGINES: '1', WG_INTERFACE: `penstock-${stack.paths.id.slice(0, 6)}` },
+      env: { AGENT_STOP_ENGINES: '1', WG_INTERFACE: `penstock${stack.paths.id.slice(0, 6)}` },
     });
     say(`Local node: runs ${there.map(({ note }) => note).join(' and ')}`);
   };
