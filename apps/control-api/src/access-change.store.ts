@@ -10,7 +10,10 @@ const insert = statement(
 );
 
 /** Terms, state or devices of one subscription changed. */
-export async function subscriptionChanged({ actor, client }: Acting, subscriptionId: SubscriptionId): Promise<void> {
+export async function subscriptionChanged(
+  { actor, client }: Acting,
+  subscriptionId: SubscriptionId,
+): Promise<void> {
   await run(client, insert, [actor.tenantId, newId(), subscriptionId, null, 'edit']);
 }
 

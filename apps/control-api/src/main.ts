@@ -17,6 +17,7 @@ import { SchedulerClient } from './nodes/scheduler.client.js';
 import { SetupService } from './setup/setup.service.js';
 
 const FIRST_START_RETRY_MS = 1_000;
+const DATABASE_CHECK_MS = 5_000;
 
 const config = loadConfigOrExit(configSchema);
 const log = createLogger('control-api', config.LOG_LEVEL);
@@ -31,7 +32,7 @@ const ops = await startOpsServer({
   ...{ host: config.OPS_HOST, port: config.OPS_PORT, allow: config.OPS_ALLOW, registry: metrics.registry },
   ready: () => ({ ready: reasons.size === 0, reasons: [...reasons] }),
 }).catch(unusable);
-const app = await createServer(AppModule.with(context));
+const app = await createServer(AppModule.with(context)).catch(unusable);
 const localNode = app.get(LocalNode);
 
 onShutdown(log, [
@@ -51,6 +52,12 @@ onShutdown(log, [
 await firstStart();
 await app.listen(config.HTTP_PORT, config.HTTP_HOST).catch(unusable);
 reasons.delete('starting');
+setInterval(() => {
+  pool.query('SELECT 1').then(
+    () => reasons.delete('database'),
+    () => reasons.add('database'),
+  );
+}, DATABASE_CHECK_MS).unref();
 const address = app.getHttpServer().address();
 log.info({ host: config.HTTP_HOST, port: typeof address === 'string' ? 0 : address?.port }, 'serving HTTP');
 log.info({ host: config.OPS_HOST, port: ops.port }, 'serving operations');

@@ -29,7 +29,11 @@ test('200: the right password gives an access token for 15 minutes and a refresh
   expect(answer.headers.get('cache-control')).toBe('no-store');
   expect(answer.body).toMatchObject({ expiresIn: 900, tenantId: world.platform });
   const who = await me(answer.body['accessToken']);
-  expect(who.body).toMatchObject({ account: { email: owner.email }, role: 'owner', tenant: { platform: true } });
+  expect(who.body).toMatchObject({
+    account: { email: owner.email },
+    role: 'owner',
+    tenant: { platform: true },
+  });
   expect(who.body['permissions']).toContain('tenant.create');
 });
 
@@ -46,7 +50,9 @@ test('401: a wrong password and an unknown name answer the same, header by heade
   expect(visible(real)).toEqual(visible(invented));
   // The eleventh try of each is refused alike, too.
   for (let i = 0; i < 10; i++) {
-    const tries = ['owner@example.org', 'nobody@example.org'].map((email) => signIn({ email, password: 'x' }));
+    const tries = ['owner@example.org', 'nobody@example.org'].map((email) =>
+      signIn({ email, password: 'x' }),
+    );
     const [known, unknown] = await Promise.all(tries);
     expect(visible(known as Answer)).toEqual(visible(unknown as Answer));
   }
@@ -81,7 +87,9 @@ test('401: forged tokens are refused on every guarded route alike', async () => 
   const [head = '', payload = '', signature = ''] = good.split('.');
   const claims = JSON.parse(Buffer.from(payload, 'base64url').toString()) as Record<string, unknown>;
   const header = JSON.parse(Buffer.from(head, 'base64url').toString()) as { kid: string };
-  const publicPem = createPublicKey(world.context.config.JWT_KEY).export({ format: 'pem', type: 'spki' }).toString();
+  const publicPem = createPublicKey(world.context.config.JWT_KEY)
+    .export({ format: 'pem', type: 'spki' })
+    .toString();
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   const hs256 = (key: string): string => {
     const text = `${part({ alg: 'HS256', typ: 'at+jwt', kid: header.kid })}.${payload}`;
@@ -90,7 +98,9 @@ test('401: forged tokens are refused on every guarded route alike', async () => 
   const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
   const signed = (key: typeof other, head: Record<string, unknown>, body: object = claims): Promise<string> =>
-    new SignJWT(body as Record<string, string>).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', ...head }).sign(key);
+    new SignJWT(body as Record<string, string>)
+      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', ...head })
+      .sign(key);
   const own = createPrivateKey(world.context.config.JWT_KEY.export({ format: 'pem', type: 'pkcs8' }));
   const { tid: _tid, ...withoutTenant } = claims;
   const forgeries: Record<string, string> = {
@@ -162,7 +172,9 @@ test('the direct parent too is refused when its grace is over', async () => {
 test('204: sign-out ends the refresh token and within a second the access token', async () => {
   clock.advance(60_000);
   const tokens = (await signIn()).body;
-  const out = await world.ask('POST', '/api/v1/auth/sign-out', { body: { refreshToken: tokens['refreshToken'] } });
+  const out = await world.ask('POST', '/api/v1/auth/sign-out', {
+    body: { refreshToken: tokens['refreshToken'] },
+  });
   expect(out.status).toBe(204);
   expect((await refresh(tokens['refreshToken'])).status).toBe(401);
   expect((await me(tokens['accessToken'])).status).toBe(401);

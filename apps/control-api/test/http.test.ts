@@ -52,7 +52,9 @@ test('the OpenAPI document and the router are the same, with permission and code
       return `${method.toUpperCase()} ${path}`;
     }),
   );
-  const routed = routesOf(controllers).map((route) => `${route.method} ${route.path.replace(/:(\w+)/g, '{$1}')}`);
+  const routed = routesOf(controllers).map(
+    (route) => `${route.method} ${route.path.replace(/:(\w+)/g, '{$1}')}`,
+  );
   expect(documented.sort()).toEqual(routed.sort());
   // What the router itself prints, so that no route exists beside the table.
   const printed = world.app.getHttpAdapter().getInstance().printRoutes({ commonPrefix: false });
@@ -78,7 +80,9 @@ test('400: broken JSON, prototype keys, control characters, repeated query field
     world.ask('POST', '/api/v1/node-groups', { as: admin, body });
   expect((await post('{"name":')).body).toMatchObject({ status: 400, code: 'invalid_input' });
   expect((await post('{"name":"a","__proto__":{"role":"owner"}}')).body).toMatchObject({ status: 400 });
-  expect((await post('{"name":"a","constructor":{"prototype":{"x":1}}}')).body).toMatchObject({ status: 400 });
+  expect((await post('{"name":"a","constructor":{"prototype":{"x":1}}}')).body).toMatchObject({
+    status: 400,
+  });
   expect((await post('{"name":"a\\u0000b"}')).body).toMatchObject({ status: 400, field: 'name' });
   expect((await post('{"name":"\\ud800"}')).body).toMatchObject({ status: 400, field: 'name' });
   expect((await post('[]')).body).toMatchObject({ status: 400 });
@@ -91,7 +95,13 @@ test('400: broken JSON, prototype keys, control characters, repeated query field
 });
 
 test('404: paths that only look like ours', async () => {
-  for (const path of ['/api/v1/plans/', '/API/v1/plans', '//api/v1/plans', '/api/v1/plans/..%2fnodes', '/api/v1/plan%00s']) {
+  for (const path of [
+    '/api/v1/plans/',
+    '/API/v1/plans',
+    '//api/v1/plans',
+    '/api/v1/plans/..%2fnodes',
+    '/api/v1/plan%00s',
+  ]) {
     const answer = await world.ask('GET', path, { as: admin });
     expect([400, 404], path).toContain(answer.status);
     expect(answer.body['code'], path).toMatch(/not_found|invalid_input/);
@@ -100,9 +110,19 @@ test('404: paths that only look like ours', async () => {
 });
 
 test('413: a body over 1 MiB; 415: any other content type', async () => {
-  const large = await world.ask('POST', '/api/v1/node-groups', { as: admin, body: { name: 'x'.repeat(1024 * 1024) } });
+  const large = await world.ask('POST', '/api/v1/node-groups', {
+    as: admin,
+    body: { name: 'x'.repeat(1024 * 1024) },
+  });
   expect(large.body).toMatchObject({ status: 413, code: 'payload_too_large' });
-  for (const type of ['text/plain', 'application/json x', 'application/json; charset=utf-16', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=a', '']) {
+  for (const type of [
+    'text/plain',
+    'application/json x',
+    'application/json; charset=utf-16',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=a',
+    '',
+  ]) {
     const answer = await world.ask('POST', '/api/v1/node-groups', {
       ...{ as: admin, body: '{"name":"a"}', headers: { 'content-type': type } },
     });
@@ -137,7 +157,11 @@ test('500: what breaks inside is logged once and shown as nothing', async () => 
   try {
     const before = world.lines.length;
     const answer = await world.ask('GET', '/api/v1/plans', { as: admin });
-    expect(answer.body).toMatchObject({ status: 500, code: 'internal', detail: 'something failed on our side' });
+    expect(answer.body).toMatchObject({
+      status: 500,
+      code: 'internal',
+      detail: 'something failed on our side',
+    });
     expect(answer.text).not.toMatch(/plan_away|relation|SELECT/);
     const logged = world.lines.slice(before).filter((line) => line['level'] === 'error');
     expect(logged).toHaveLength(1);
@@ -151,7 +175,9 @@ test('requests are counted by route template, method and status, and by nothing 
   await world.ask('GET', '/api/v1/plans/018f0000-0000-7000-8000-0000000000ff', { as: admin });
   await world.ask('GET', '/random/one');
   const metrics = await world.context.metrics.registry.metrics();
-  expect(metrics).toMatch(/http_requests_total\{method="GET",route="\/api\/v1\/plans\/:planId",status="404"\} \d+/);
+  expect(metrics).toMatch(
+    /http_requests_total\{method="GET",route="\/api\/v1\/plans\/:planId",status="404"\} \d+/,
+  );
   expect(metrics).toMatch(/http_requests_total\{method="other",route="none",status="404"\} \d+/);
   expect(metrics).not.toContain('random');
 });

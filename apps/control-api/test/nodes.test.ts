@@ -40,40 +40,65 @@ test('201: registration makes the keys; the public ones are shown, the private o
   const body = { name: 'n2', address: '192.0.2.7', inbounds: [vless, reality, wireguard] };
   const answer = await world.ask('POST', '/api/v1/nodes', { as: own.admin, body });
   const made = node.parse(answer.body);
-  expect(made).toMatchObject({ shared: false, online: false, status: null, state: 'active', multiplierPerMille: 1000 });
+  expect(made).toMatchObject({
+    shared: false,
+    online: false,
+    status: null,
+    state: 'active',
+    multiplierPerMille: 1000,
+  });
   expect(answer.text).not.toMatch(/private|secret/i);
   const rows = await world.sql<{ tag: string; settings: Record<string, unknown>; secret: Buffer | null }>(
-    'SELECT tag, settings, secret FROM inbound WHERE node_id = $1 ORDER BY tag', [made.nodeId],
+    'SELECT tag, settings, secret FROM inbound WHERE node_id = $1 ORDER BY tag',
+    [made.nodeId],
   );
-  expect(rows.map((row) => [row.tag, row.secret === null])).toEqual([['reality', false], ['vless', true], ['wireguard', false]]);
+  expect(rows.map((row) => [row.tag, row.secret === null])).toEqual([
+    ['reality', false],
+    ['vless', true],
+    ['wireguard', false],
+  ]);
   for (const { tag, settings, secret } of rows) {
     if (secret === null) continue;
     const place = { table: 'inbound', tenant: '', row: `${made.nodeId}/${tag}` };
-    const { privateKey } = JSON.parse(openSecret(world.context.config.DATA_KEY, secret, place).toString()) as { privateKey: string };
+    const { privateKey } = JSON.parse(
+      openSecret(world.context.config.DATA_KEY, secret, place).toString(),
+    ) as { privateKey: string };
     const standard = Buffer.from(privateKey, 'base64url').toString('base64');
     const publicKey = Buffer.from(wireguardPublicKey(standard), 'base64');
-    if (tag === 'wireguard') expect([settings['publicKey'], privateKey]).toEqual([publicKey.toString('base64'), standard]);
-    else expect([settings['publicKey'], privateKey]).toEqual([publicKey.toString('base64url'), Buffer.from(standard, 'base64').toString('base64url')]);
+    if (tag === 'wireguard')
+      expect([settings['publicKey'], privateKey]).toEqual([publicKey.toString('base64'), standard]);
+    else
+      expect([settings['publicKey'], privateKey]).toEqual([
+        publicKey.toString('base64url'),
+        Buffer.from(standard, 'base64').toString('base64url'),
+      ]);
     expect(isWireguardKey(standard)).toBe(true);
     expect(secret.toString('latin1')).not.toContain(privateKey);
   }
   expect(rows[0]?.settings['shortIds']).toEqual([expect.stringMatching(/^[0-9a-f]{16}$/)]);
-  expect(await world.sql(`SELECT cause FROM access_change WHERE node_id = $1`, [made.nodeId])).toEqual([{ cause: 'node' }]);
+  expect(await world.sql(`SELECT cause FROM access_change WHERE node_id = $1`, [made.nodeId])).toEqual([
+    { cause: 'node' },
+  ]);
 });
 
 test('200: a tenant lists its own nodes and the shared ones, and sees what only its own say of themselves', async () => {
   for (const nodeId of [own.nodeId, shared.nodeId]) {
-    await world.sql(
-      `INSERT INTO node_status VALUES ($1, now(), '0.1.0', 7, 1, '{}', 5000000000, 3, 9, 12)`, [nodeId],
-    );
+    await world.sql(`INSERT INTO node_status VALUES ($1, now(), '0.1.0', 7, 1, '{}', 5000000000, 3, 9, 12)`, [
+      nodeId,
+    ]);
   }
   const page = nodePage.parse((await world.ask('GET', '/api/v1/nodes', { as: own.admin })).body);
   const byId = new Map(page.items.map((item) => [item.nodeId, item]));
   expect(byId.has(other.nodeId)).toBe(false);
-  expect(byId.get(own.nodeId)).toMatchObject({ online: true, status: { appliedRevision: '7', walBytes: '5000000000' } });
+  expect(byId.get(own.nodeId)).toMatchObject({
+    online: true,
+    status: { appliedRevision: '7', walBytes: '5000000000' },
+  });
   expect(byId.get(shared.nodeId)).toMatchObject({ shared: true, online: true, status: null });
   const all = nodePage.parse((await world.ask('GET', '/api/v1/nodes', { as: platform })).body);
-  expect(all.items.map((item) => item.nodeId)).toEqual(expect.arrayContaining([own.nodeId, other.nodeId, shared.nodeId]));
+  expect(all.items.map((item) => item.nodeId)).toEqual(
+    expect.arrayContaining([own.nodeId, other.nodeId, shared.nodeId]),
+  );
 });
 
 test('400: addresses, ports, tags, subnets and engines that cannot be', async () => {
@@ -125,17 +150,32 @@ test('404 and 403: another tenant’s node is not found, a shared one is seen bu
   for (const id of [other.nodeId, ABSENT]) {
     expect((await ask('GET', `/api/v1/nodes/${id}`)).body).toMatchObject({ status: 404 });
     expect((await ask('POST', `/api/v1/nodes/${id}/join-tokens`, {})).body).toMatchObject({ status: 404 });
-    expect((await ask('POST', `/api/v1/nodes/${id}/revoke`, { reason: 'x' })).body).toMatchObject({ status: 404 });
-    expect((await ask('POST', `/api/v1/node-groups/${own.nodeGroupId}/nodes`, { nodeId: id })).body).toMatchObject({ status: 404, field: 'nodeId' });
+    expect((await ask('POST', `/api/v1/nodes/${id}/revoke`, { reason: 'x' })).body).toMatchObject({
+      status: 404,
+    });
+    expect(
+      (await ask('POST', `/api/v1/node-groups/${own.nodeGroupId}/nodes`, { nodeId: id })).body,
+    ).toMatchObject({ status: 404, field: 'nodeId' });
   }
-  expect((await ask('POST', `/api/v1/node-groups/${other.nodeGroupId}/nodes`, { nodeId: own.nodeId })).body).toMatchObject({ status: 404 });
+  expect(
+    (await ask('POST', `/api/v1/node-groups/${other.nodeGroupId}/nodes`, { nodeId: own.nodeId })).body,
+  ).toMatchObject({ status: 404 });
   expect((await ask('GET', `/api/v1/node-groups/${other.nodeGroupId}`)).body).toMatchObject({ status: 404 });
   expect((await ask('GET', `/api/v1/nodes/${shared.nodeId}`)).body).toMatchObject({ shared: true });
-  expect((await ask('POST', `/api/v1/nodes/${shared.nodeId}/join-tokens`, {})).body).toMatchObject({ status: 403 });
-  expect((await ask('POST', `/api/v1/nodes/${shared.nodeId}/revoke`, { reason: 'x' })).body).toMatchObject({ status: 403 });
-  expect((await ask('POST', `/api/v1/node-groups/${shared.nodeGroupId}/nodes`, { nodeId: own.nodeId })).body).toMatchObject({ status: 403 });
+  expect((await ask('POST', `/api/v1/nodes/${shared.nodeId}/join-tokens`, {})).body).toMatchObject({
+    status: 403,
+  });
+  expect((await ask('POST', `/api/v1/nodes/${shared.nodeId}/revoke`, { reason: 'x' })).body).toMatchObject({
+    status: 403,
+  });
+  expect(
+    (await ask('POST', `/api/v1/node-groups/${shared.nodeGroupId}/nodes`, { nodeId: own.nodeId })).body,
+  ).toMatchObject({ status: 403 });
   const into = { name: 'n', address: 'n.example.org', inbounds: [vless], nodeGroupIds: [shared.nodeGroupId] };
-  expect((await ask('POST', '/api/v1/nodes', into)).body).toMatchObject({ status: 403, field: 'nodeGroupIds' });
+  expect((await ask('POST', '/api/v1/nodes', into)).body).toMatchObject({
+    status: 403,
+    field: 'nodeGroupIds',
+  });
 });
 
 test('200: a node joins a group once, and each change of membership asks for a new look at the node', async () => {
@@ -157,7 +197,11 @@ test('201: a join token is shown once, hashed in the database and carries what a
   expect(answer.status).toBe(201);
   expect(answer.headers.get('cache-control')).toBe('no-store');
   const token = parseJoinToken(String(answer.body['token']));
-  expect(token).toMatchObject({ enroll: 'edge.test:8444', enforcement: 'edge.test:8443', usage: 'edge.test:8443' });
+  expect(token).toMatchObject({
+    enroll: 'edge.test:8444',
+    enforcement: 'edge.test:8443',
+    usage: 'edge.test:8443',
+  });
   expect(token.rootFingerprint).toBe(createHash('sha256').update(world.trust.root.certificate).digest('hex'));
   const rows = await world.sql(
     `SELECT r.kind, r.tenant_id, t.node_id, t.created_by, t.expires_at - t.created_at = interval '10 minutes' AS "tenMinutes"
@@ -165,9 +209,17 @@ test('201: a join token is shown once, hashed in the database and carries what a
     [createHash('sha256').update(token.secret).digest()],
   );
   expect(rows).toEqual([
-    { kind: 'join_token', tenant_id: own.admin.tenantId, node_id: own.nodeId, created_by: own.admin.accountId, tenMinutes: true },
+    {
+      kind: 'join_token',
+      tenant_id: own.admin.tenantId,
+      node_id: own.nodeId,
+      created_by: own.admin.accountId,
+      tenMinutes: true,
+    },
   ]);
-  const audit = await world.sql<{ text: string }>(`SELECT a::text AS text FROM audit_log a WHERE action = 'join_token.create'`);
+  const audit = await world.sql<{ text: string }>(
+    `SELECT a::text AS text FROM audit_log a WHERE action = 'join_token.create'`,
+  );
   expect(audit.some((row) => row.text.includes(token.secret.toString('base64url')))).toBe(false);
   for (const ttlMinutes of [9, 61, 10.5, '30']) {
     const wrong = await world.ask('POST', path, { as: own.admin, body: { ttlMinutes } });
@@ -178,7 +230,10 @@ test('201: a join token is shown once, hashed in the database and carries what a
 
 test('412: no join token for a revoked node', async () => {
   await world.sql(`UPDATE node SET state = 'revoked' WHERE node_id = $1`, [other.nodeId]);
-  const answer = await world.ask('POST', `/api/v1/nodes/${other.nodeId}/join-tokens`, { as: other.admin, body: {} });
+  const answer = await world.ask('POST', `/api/v1/nodes/${other.nodeId}/join-tokens`, {
+    as: other.admin,
+    body: {},
+  });
   expect(answer.body).toMatchObject({ status: 412, code: 'failed_precondition' });
 });
 
@@ -187,21 +242,36 @@ test('503, then 200: revocation is asked of the scheduler over mTLS and audited'
   const body = { reason: 'stolen' };
   const operator = await world.person(own.admin.tenantId, 'operator');
   expect((await world.ask('POST', path, { as: operator, body })).body).toMatchObject({ status: 403 });
-  expect((await world.ask('POST', path, { as: own.admin, body })).body).toMatchObject({ status: 503, code: 'unavailable' });
+  expect((await world.ask('POST', path, { as: own.admin, body })).body).toMatchObject({
+    status: 503,
+    code: 'unavailable',
+  });
   const asked: RevokeNodeRequest[] = [];
-  const scheduler = await startScheduler(asked, await world.trust.service('scheduler').then((identity) => identity.tls));
+  const scheduler = await startScheduler(
+    asked,
+    await world.trust.service('scheduler').then((identity) => identity.tls),
+  );
   try {
-    const revoked = await eventually(() => world.ask('POST', path, { as: own.admin, body }), (a) => a.status === 200);
+    const revoked = await eventually(
+      () => world.ask('POST', path, { as: own.admin, body }),
+      (a) => a.status === 200,
+    );
     expect(revoked.body).toEqual({ nodeId: own.nodeId, certificatesRevoked: 2 });
     expect(asked.at(-1)).toMatchObject({ nodeId: own.nodeId, reason: 'stolen' });
   } finally {
     await scheduler.close(0);
   }
-  const audit = await world.sql(`SELECT after FROM audit_log WHERE action = 'node.revoke' AND entity_id = $1`, [own.nodeId]);
+  const audit = await world.sql(
+    `SELECT after FROM audit_log WHERE action = 'node.revoke' AND entity_id = $1`,
+    [own.nodeId],
+  );
   expect(audit).toContainEqual({ after: { state: 'revoked', reason: 'stolen' } });
 });
 
-async function startScheduler(asked: RevokeNodeRequest[], tls: Awaited<ReturnType<Awaited<ReturnType<typeof createTestTrust>>['service']>>['tls']): Promise<RpcServer> {
+async function startScheduler(
+  asked: RevokeNodeRequest[],
+  tls: Awaited<ReturnType<Awaited<ReturnType<typeof createTestTrust>>['service']>>['tls'],
+): Promise<RpcServer> {
   const server = createServer({
     ...{ tls, trustDomain: world.trust.trustDomain, log: world.context.log, metrics: createMetrics() },
     clientCertificates: 'required',

@@ -24,7 +24,10 @@ const create = (change: object): Promise<{ body: object }> =>
 
 test('201 and 200: a plan is made, read and listed with bytes as decimal strings', async () => {
   const made = await create({ limitBytes: '9223372036854775807', name: 'Everything' });
-  expect(plan.parse(made.body)).toMatchObject({ limitBytes: '9223372036854775807', nodeGroupIds: [own.nodeGroupId] });
+  expect(plan.parse(made.body)).toMatchObject({
+    limitBytes: '9223372036854775807',
+    nodeGroupIds: [own.nodeGroupId],
+  });
   const unlimited = await create({ limitBytes: null });
   expect(plan.parse(unlimited.body)).toMatchObject({ limitBytes: null });
   const list = planPage.parse((await world.ask('GET', '/api/v1/plans', { as: operator })).body);
@@ -36,7 +39,10 @@ test('400: every wrong value is named', async () => {
     ...['-1', '1.5', '1e9', 'NaN', '', '01', '9223372036854775808', '99999999999999999999', 10, -1, true].map(
       (value): [string, unknown] => ['limitBytes', value],
     ),
-    ...[[], ['xray', 'xray'], ['openvpn'], 'xray', null].map((value): [string, unknown] => ['engines', value]),
+    ...[[], ['xray', 'xray'], ['openvpn'], 'xray', null].map((value): [string, unknown] => [
+      'engines',
+      value,
+    ]),
     ...[[], [own.nodeGroupId, own.nodeGroupId]].map((value): [string, unknown] => ['nodeGroupIds', value]),
     ...[0, 36_501, 1.5].map((value): [string, unknown] => ['durationDays', value]),
     ...[0, 1001].map((value): [string, unknown] => ['deviceLimit', value]),
@@ -54,7 +60,10 @@ test('400: every wrong value is named', async () => {
 });
 
 test('400: a number too large for JSON', async () => {
-  const body = JSON.stringify({ ...planTerms, nodeGroupIds: [own.nodeGroupId] }).replace('"10000000000"', '1e400');
+  const body = JSON.stringify({ ...planTerms, nodeGroupIds: [own.nodeGroupId] }).replace(
+    '"10000000000"',
+    '1e400',
+  );
   const answer = await world.ask('POST', '/api/v1/plans', { as: own.admin, body });
   expect(answer.body).toMatchObject({ status: 400, field: 'limitBytes' });
 });
@@ -65,7 +74,8 @@ test('403: an operator makes no plans', async () => {
 });
 
 test('404: an absent plan, another tenant’s plan, and a plan over another tenant’s node group', async () => {
-  const get = (id: string): Promise<{ body: object }> => world.ask('GET', `/api/v1/plans/${id}`, { as: own.admin });
+  const get = (id: string): Promise<{ body: object }> =>
+    world.ask('GET', `/api/v1/plans/${id}`, { as: own.admin });
   expect((await get(own.planId)).body).toMatchObject({ planId: own.planId });
   expect((await get(ABSENT)).body).toMatchObject({ status: 404, code: 'not_found' });
   expect((await get(other.planId)).body).toMatchObject({ status: 404, code: 'not_found' });

@@ -12,7 +12,12 @@ export interface Scene {
 }
 
 /** POST that must work; its body. */
-export async function make(world: World, as: Person, path: string, body: object): Promise<Record<string, never>> {
+export async function make(
+  world: World,
+  as: Person,
+  path: string,
+  body: object,
+): Promise<Record<string, never>> {
   const answer = await world.ask('POST', path, { as, body });
   expect(answer.body, `POST ${path}`).not.toHaveProperty('code');
   expect(answer.status).toBeLessThan(300);
@@ -37,8 +42,14 @@ export async function scene(world: World, admin: Person): Promise<Scene> {
     ...{ name: 'n1', address: 'n1.example.org', inbounds: [vless, wireguard] },
     nodeGroupIds: [group['nodeGroupId']],
   });
-  const plan = await make(world, admin, '/api/v1/plans', { ...planTerms, nodeGroupIds: [group['nodeGroupId']] });
-  const subscription = await make(world, admin, '/api/v1/subscriptions', { planId: plan['planId'], name: 'customer' });
+  const plan = await make(world, admin, '/api/v1/plans', {
+    ...planTerms,
+    nodeGroupIds: [group['nodeGroupId']],
+  });
+  const subscription = await make(world, admin, '/api/v1/subscriptions', {
+    planId: plan['planId'],
+    name: 'customer',
+  });
   const path = `/api/v1/subscriptions/${String(subscription['subscriptionId'])}/devices`;
   const device = await make(world, admin, path, { name: 'phone' });
   return {
@@ -50,7 +61,17 @@ export async function scene(world: World, admin: Person): Promise<Scene> {
 
 /** All rows that a tenant could have changed, as one text: equal before and after when nothing was. */
 export async function fingerprint(world: World, tenantId: string): Promise<string> {
-  const tables = ['plan', 'plan_node_group', 'subscription', 'device', 'join_token', 'credential_route', 'audit_log', 'access_change', 'member'];
+  const tables = [
+    'plan',
+    'plan_node_group',
+    'subscription',
+    'device',
+    'join_token',
+    'credential_route',
+    'audit_log',
+    'access_change',
+    'member',
+  ];
   const parts = await Promise.all(
     tables.map((table) =>
       world.sql<{ text: string }>(

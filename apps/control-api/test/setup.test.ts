@@ -11,7 +11,9 @@ afterAll(() => world.close());
 
 test('a fresh installation has a platform tenant, no account, and says that set-up is needed', async () => {
   expect(await world.sql('SELECT count(*)::int AS n FROM account')).toEqual([{ n: 0 }]);
-  expect(await world.sql(`SELECT kind FROM tenant JOIN platform USING (tenant_id)`)).toEqual([{ kind: 'platform' }]);
+  expect(await world.sql(`SELECT kind FROM tenant JOIN platform USING (tenant_id)`)).toEqual([
+    { kind: 'platform' },
+  ]);
   expect((await world.ask('GET', '/api/v1/setup')).body).toEqual({ needed: true });
 });
 
@@ -31,15 +33,21 @@ test('without the secret there is no set-up: 404, and no hash is computed', asyn
 });
 
 test('an unknown field and a short password are refused by name', async () => {
-  const role = await world.ask('POST', '/api/v1/setup', { body: { ...owner, token: SETUP_TOKEN, role: 'owner' } });
+  const role = await world.ask('POST', '/api/v1/setup', {
+    body: { ...owner, token: SETUP_TOKEN, role: 'owner' },
+  });
   expect(role.body).toMatchObject({ status: 400, code: 'invalid_input', field: 'role' });
-  const short = await world.ask('POST', '/api/v1/setup', { body: { ...owner, token: SETUP_TOKEN, password: 'short' } });
+  const short = await world.ask('POST', '/api/v1/setup', {
+    body: { ...owner, token: SETUP_TOKEN, password: 'short' },
+  });
   expect(short.body).toMatchObject({ status: 400, code: 'invalid_input', field: 'password' });
 });
 
 test('fifty parallel claims make exactly one owner', async () => {
   const claims = Array.from({ length: 50 }, (_, i) =>
-    world.ask('POST', '/api/v1/setup', { body: { ...owner, email: `o${i}@example.org`, token: SETUP_TOKEN } }),
+    world.ask('POST', '/api/v1/setup', {
+      body: { ...owner, email: `o${i}@example.org`, token: SETUP_TOKEN },
+    }),
   );
   const answers = await Promise.all(claims);
   const made = answers.filter((answer) => answer.status === 201);
@@ -58,11 +66,15 @@ test('fifty parallel claims make exactly one owner', async () => {
 test('a second use of the link is told apart, and a new link does nothing once there is an owner', async () => {
   const again = await world.ask('POST', '/api/v1/setup', { body: { ...owner, token: SETUP_TOKEN } });
   expect(again.body).toMatchObject({ status: 409, code: 'token_used' });
-  expect(await world.sql('SELECT count(*)::int AS n FROM setup_link WHERE used_at IS NOT NULL')).toEqual([{ n: 1 }]);
+  expect(await world.sql('SELECT count(*)::int AS n FROM setup_link WHERE used_at IS NOT NULL')).toEqual([
+    { n: 1 },
+  ]);
 });
 
 test('the database holds no usable secret', async () => {
-  const [row] = await world.sql<{ text: string }>(`SELECT string_agg(s::text, ' ') AS text FROM setup_link s`);
+  const [row] = await world.sql<{ text: string }>(
+    `SELECT string_agg(s::text, ' ') AS text FROM setup_link s`,
+  );
   expect(row?.text).not.toContain(SETUP_TOKEN);
   const [account] = await world.sql<{ hash: string }>(`SELECT password_hash AS hash FROM account`);
   expect(account?.hash).toMatch(/^\$argon2id\$v=19\$/);

@@ -75,7 +75,9 @@ export interface WorldOptions {
 }
 
 export function signingKey(): string {
-  return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
+  return generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    .privateKey.export({ format: 'pem', type: 'pkcs8' })
+    .toString();
 }
 
 export async function createWorld(options: WorldOptions = {}): Promise<World> {
@@ -84,7 +86,11 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const trust = await createTestTrust();
   const files = writeTlsFiles(join(directory, 'tls'), await trust.service('control-api'));
   const config = loadConfig(configSchema, {
-    ...{ NODE_ENV: 'test', PUBLIC_URL: 'http://127.0.0.1', DATABASE_URL: database.url('penstock_control_api') },
+    ...{
+      NODE_ENV: 'test',
+      PUBLIC_URL: 'http://127.0.0.1',
+      DATABASE_URL: database.url('penstock_control_api'),
+    },
     ...{ DATA_KEY: randomBytes(32).toString('base64'), JWT_KEY: signingKey(), SETUP_TOKEN },
     ...{ TLS_CERT_FILE: files.certFile, TLS_KEY_FILE: files.keyFile, TLS_ROOT_FILE: files.rootFile },
     ...{ TRUST_DOMAIN: trust.trustDomain, SCHEDULER_ADDRESS: '127.0.0.1:1' },
@@ -97,7 +103,9 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   });
   const pool = createPool(config.DATABASE_URL, { applicationName: 'test' });
   const context = new Context(config, options.clock ?? systemClock, log, createMetrics(), pool);
-  const app = await createServer(override(AppModule.with(context, options.controllers), options.override ?? []));
+  const app = await createServer(
+    override(AppModule.with(context, options.controllers), options.override ?? []),
+  );
   const platform = await app.get(SetupService).prepare();
   await app.listen(0, '127.0.0.1');
   const { port } = app.getHttpServer().address() as AddressInfo;
@@ -147,17 +155,29 @@ async function send(url: string, method: string, path: string, options: Ask = {}
 
 async function insertTenant(pool: Pool, name: string): Promise<TenantId> {
   const tenantId = newId<TenantId>();
-  await pool.query(`INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, $2, 'customer')`, [tenantId, name]);
+  await pool.query(`INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, $2, 'customer')`, [
+    tenantId,
+    name,
+  ]);
   return tenantId;
 }
 
-async function insertPerson(pool: Pool, tokens: AccessTokens, tenantId: TenantId, role: Role): Promise<Person> {
+async function insertPerson(
+  pool: Pool,
+  tokens: AccessTokens,
+  tenantId: TenantId,
+  role: Role,
+): Promise<Person> {
   const accountId = newId<AccountId>();
   const familyId = randomUUID();
   await pool.query(`INSERT INTO account (account_id, email, password_hash) VALUES ($1, $2, 'none')`, [
     ...[accountId, `${accountId}@example.org`],
   ]);
-  await pool.query(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, $3)`, [tenantId, accountId, role]);
+  await pool.query(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, $3)`, [
+    tenantId,
+    accountId,
+    role,
+  ]);
   await pool.query(
     `INSERT INTO session (session_id, account_id, family_id, refresh_hash, expires_at)
      VALUES ($1, $2, $3, $4, now() + interval '30 days')`,

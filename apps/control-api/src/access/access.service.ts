@@ -40,7 +40,10 @@ export class AccessService {
       const secret = openSecret(DATA_KEY, subscription.secret, secretPlace(actor.tenantId, subscriptionId));
       const inbounds = await store.listServingInbounds(acting, subscriptionId);
       const devices = await store.listDeviceSecrets(acting, subscriptionId);
-      const addresses = await store.listAddresses(acting, devices.map((device) => device.deviceId));
+      const addresses = await store.listAddresses(
+        acting,
+        devices.map((device) => device.deviceId),
+      );
       const keys = new Map(
         devices.map(({ deviceId, privateKey }) => [
           deviceId,
@@ -53,7 +56,9 @@ export class AccessService {
         devices.map(({ deviceId, name }) => {
           const own = addresses.filter((row) => row.nodeId === inbound.nodeId && row.deviceId === deviceId);
           if (own.length === 0) {
-            throw new AppError('pending', 'a device has no address on its node yet', { retryAfterMs: RETRY_AFTER_MS });
+            throw new AppError('pending', 'a device has no address on its node yet', {
+              retryAfterMs: RETRY_AFTER_MS,
+            });
           }
           const conf = wireguardConf({
             privateKey: keys.get(deviceId) ?? null,

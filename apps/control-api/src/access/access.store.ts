@@ -43,7 +43,10 @@ const selectInbounds = statement<ServingInbound>(
     ORDER BY n.name, n.node_id, i.tag`,
 );
 
-export function listServingInbounds({ actor, client }: Acting, id: SubscriptionId): Promise<ServingInbound[]> {
+export function listServingInbounds(
+  { actor, client }: Acting,
+  id: SubscriptionId,
+): Promise<ServingInbound[]> {
   return run(client, selectInbounds, [actor.tenantId, id]);
 }
 

@@ -19,7 +19,11 @@ export function vlessUri(
   label: string,
 ): string {
   const { settings } = inbound;
-  const query = new URLSearchParams({ encryption: 'none', type: 'tcp', security: String(settings['security']) });
+  const query = new URLSearchParams({
+    encryption: 'none',
+    type: 'tcp',
+    security: String(settings['security']),
+  });
   if (flow !== '') query.set('flow', flow);
   if (settings['security'] === 'reality') {
     query.set('pbk', String(settings['publicKey']));

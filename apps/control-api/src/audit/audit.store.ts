@@ -15,7 +15,10 @@ export interface AuditEntry {
 }
 
 // Writers of one tenant's chain follow each other; the lock ends with the transaction, so it is taken last.
-const lockChain = statement('audit.lock', `SELECT pg_advisory_xact_lock(hashtextextended('audit ' || $1::text, 0))`);
+const lockChain = statement(
+  'audit.lock',
+  `SELECT pg_advisory_xact_lock(hashtextextended('audit ' || $1::text, 0))`,
+);
 
 const appendRow = statement(
   'audit.append',

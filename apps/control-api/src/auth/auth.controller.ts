@@ -26,7 +26,10 @@ export class AuthController {
     reply: schema.tokens,
     errors: ['invalid_input', 'token_invalid', 'token_expired', 'forbidden', 'not_found', 'rate_limited'],
   })
-  refresh(@Body({ schema: schema.refresh }) body: schema.Refresh, @OriginOf() origin: Origin): Promise<Tokens> {
+  refresh(
+    @Body({ schema: schema.refresh }) body: schema.Refresh,
+    @OriginOf() origin: Origin,
+  ): Promise<Tokens> {
     return this.auth.refresh(body, origin);
   }
 

@@ -34,7 +34,9 @@ export const refresh = z.strictObject({
 });
 export type Refresh = z.output<typeof refresh>;
 
-export const signOut = z.strictObject({ refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token') });
+export const signOut = z.strictObject({
+  refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token'),
+});
 
 export const switchTenant = z.strictObject({ tenantId: id<TenantId>() });
 

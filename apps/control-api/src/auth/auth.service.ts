@@ -63,7 +63,9 @@ export class AuthService {
     this.#byNetwork.take(network);
     this.#byName.take(`${network} ${request.email}`);
     const { pool } = this.context;
-    const account = await withTransaction(pool, (client) => sessions.findAccountByEmail(client, request.email));
+    const account = await withTransaction(pool, (client) =>
+      sessions.findAccountByEmail(client, request.email),
+    );
     const { matches, rehash } = await this.passwords.check(request.password, account?.passwordHash ?? null);
     if (account === null || !matches) throw new AppError('unauthenticated', 'name or password is wrong');
     const newHash = rehash ? await this.passwords.hash(request.password) : null;
@@ -85,7 +87,11 @@ export class AuthService {
       this.context.pool,
       async (client) => {
         const at = new Date(this.context.clock.now());
-        await sessions.insertSession(client, this.#session(accountId, familyId, refreshToken, null, at), origin);
+        await sessions.insertSession(
+          client,
+          this.#session(accountId, familyId, refreshToken, null, at),
+          origin,
+        );
         const actor: Actor = { ...origin, ...place, accountId, familyId };
         await appendAudit(
           { client, at, actor },
@@ -105,8 +111,10 @@ export class AuthService {
     const session = await withTransaction(this.context.pool, async (client) => {
       const row = await sessions.lockSession(client, secretHash(request.refreshToken));
       if (row === null) throw new AppError('token_invalid', 'the refresh token is not valid');
-      if (row.revokedAt !== null) throw new AppError('token_invalid', 'this session has ended, sign in again');
-      if (row.expiresAt <= at) throw new AppError('token_expired', 'the refresh token has expired, sign in again');
+      if (row.revokedAt !== null)
+        throw new AppError('token_invalid', 'this session has ended, sign in again');
+      if (row.expiresAt <= at)
+        throw new AppError('token_expired', 'the refresh token has expired, sign in again');
       if (row.rotatedAt === null) {
         await sessions.markSessionRotated(client, row.sessionId, at);
         const next = this.#session(row.accountId, row.familyId, child, row.sessionId, at);
@@ -121,7 +129,10 @@ export class AuthService {
     });
     if (session === null) {
       this.standings.forget();
-      this.context.log.warn({ requestId: origin.requestId, reason: 'refresh_reused' }, 'session family revoked');
+      this.context.log.warn(
+        { requestId: origin.requestId, reason: 'refresh_reused' },
+        'session family revoked',
+      );
       throw new AppError('token_invalid', 'this refresh token was used before; the session has ended');
     }
     const { tenantId } = await this.#chooseTenant(session.accountId, request.tenantId);
@@ -202,10 +213,23 @@ export class AuthService {
     createdAt: Date,
   ): sessions.NewSession {
     const expiresAt = new Date(createdAt.getTime() + REFRESH_DAYS * 86_400_000);
-    return { sessionId: newId(), accountId, familyId, refreshHash: secretHash(token), parentId, createdAt, expiresAt };
+    return {
+      sessionId: newId(),
+      accountId,
+      familyId,
+      refreshHash: secretHash(token),
+      parentId,
+      createdAt,
+      expiresAt,
+    };
   }
 
-  async #tokens(accountId: AccountId, tenantId: TenantId, familyId: string, refreshToken: string): Promise<Tokens> {
+  async #tokens(
+    accountId: AccountId,
+    tenantId: TenantId,
+    familyId: string,
+    refreshToken: string,
+  ): Promise<Tokens> {
     const accessToken = await this.accessTokens.issue(accountId, tenantId, familyId);
     return { accessToken, expiresIn: ACCESS_TOKEN_SECONDS, refreshToken, tenantId };
   }

@@ -33,7 +33,9 @@ export class Passwords {
   async #bounded<T>(work: () => Promise<T>): Promise<T> {
     if (this.#running >= HASHES_IN_FLIGHT_MAX) {
       if (this.#waiting.length >= HASHES_QUEUED_MAX) {
-        throw new AppError('unavailable', 'too many sign-ins at once, try again', { retryAfterMs: RETRY_AFTER_MS });
+        throw new AppError('unavailable', 'too many sign-ins at once, try again', {
+          retryAfterMs: RETRY_AFTER_MS,
+        });
       }
       // The one that ends hands its place over, so nobody can slip in between.
       await new Promise<void>((resolve) => this.#waiting.push(resolve));

@@ -28,7 +28,10 @@ const selectAccountById = statement<Omit<AccountRow, 'passwordHash'>>(
      FROM account WHERE account_id = $1 AND disabled_at IS NULL`,
 );
 
-export async function findAccount(client: Runner, id: AccountId): Promise<Omit<AccountRow, 'passwordHash'> | null> {
+export async function findAccount(
+  client: Runner,
+  id: AccountId,
+): Promise<Omit<AccountRow, 'passwordHash'> | null> {
   return (await run(client, selectAccountById, [id]))[0] ?? null;
 }
 
@@ -38,7 +41,12 @@ const updatePasswordHash = statement(
 );
 
 /** Stores a hash of the same password with today's parameters, unless the password was changed meanwhile. */
-export async function replacePasswordHash(client: Runner, id: AccountId, next: string, old: string): Promise<void> {
+export async function replacePasswordHash(
+  client: Runner,
+  id: AccountId,
+  next: string,
+  old: string,
+): Promise<void> {
   await run(client, updatePasswordHash, [id, next, old]);
 }
 
@@ -93,7 +101,17 @@ const insertSessionRow = statement(
 export async function insertSession(client: Runner, session: NewSession, origin: Origin): Promise<void> {
   const { sessionId, accountId, familyId, refreshHash, parentId, createdAt, expiresAt } = session;
   await run(client, insertSessionRow, [
-    ...[sessionId, accountId, familyId, refreshHash, parentId, createdAt, expiresAt, origin.ip, origin.userAgent],
+    ...[
+      sessionId,
+      accountId,
+      familyId,
+      refreshHash,
+      parentId,
+      createdAt,
+      expiresAt,
+      origin.ip,
+      origin.userAgent,
+    ],
   ]);
 }
 

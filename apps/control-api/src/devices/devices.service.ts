@@ -2,7 +2,11 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { newId, type DeviceId, type SubscriptionId } from '@penstock/domain/ids';
-import { newWireguardPrivateKey, wireguardKeyBytes, wireguardPublicKey } from '@penstock/domain/wireguard-keys';
+import {
+  newWireguardPrivateKey,
+  wireguardKeyBytes,
+  wireguardPublicKey,
+} from '@penstock/domain/wireguard-keys';
 import { sealSecret, type SecretPlace } from '@penstock/service/secret-box';
 import { subscriptionChanged } from '../access-change.store.js';
 import { appendAudit } from '../audit/audit.store.js';
@@ -42,7 +46,10 @@ export class DevicesService {
       }
       const devices = await store.listDevices(acting, subscriptionId);
       if (devices.length >= subscription.deviceLimit) {
-        throw new AppError('quota_exceeded', `this subscription may have ${subscription.deviceLimit} devices`);
+        throw new AppError(
+          'quota_exceeded',
+          `this subscription may have ${subscription.deviceLimit} devices`,
+        );
       }
       const deviceId = newId<DeviceId>();
       const own = request.publicKey === undefined ? newWireguardPrivateKey() : null;
@@ -52,8 +59,15 @@ export class DevicesService {
         throw new AppError('conflict', 'publicKey: another device has this key', { field: 'publicKey' });
       }
       const place = privateKeyPlace(actor.tenantId, deviceId);
-      const privateKey = own === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(own), place);
-      await store.insertDevice(acting, { deviceId, subscriptionId, name: request.name, publicKey, privateKey });
+      const privateKey =
+        own === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(own), place);
+      await store.insertDevice(acting, {
+        deviceId,
+        subscriptionId,
+        name: request.name,
+        publicKey,
+        privateKey,
+      });
       await subscriptionChanged(acting, subscriptionId);
       const device: store.Device = {
         ...{ deviceId, name: request.name, publicKey: publicKey.toString('base64') },

@@ -28,7 +28,9 @@ export function summarize(wanted: Wanted, orders: Order[]): Summary {
   const nodes = new Set(orders.map((order) => order.nodeId));
   if (kind === 'grant') for (const nodeId of assigned) nodes.add(nodeId);
   const done = orders.filter((order) => order.kind === due(order.nodeId) && order.state === 'confirmed');
-  const times = done.map((order) => (order.acknowledgedAt ?? order.causedAt).getTime() - order.causedAt.getTime());
+  const times = done.map(
+    (order) => (order.acknowledgedAt ?? order.causedAt).getTime() - order.causedAt.getTime(),
+  );
   return {
     state: `confirmed on ${done.length} of ${nodes.size} nodes`,
     confirmed: done.length,

@@ -33,7 +33,8 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
 
   override handleRequest<User>(error: unknown, user: User | false | null): User {
     if (error instanceof AppError) throw error;
-    if (error !== null && error !== undefined) throw new AppError('internal', 'sign-in check failed', { cause: error });
+    if (error !== null && error !== undefined)
+      throw new AppError('internal', 'sign-in check failed', { cause: error });
     if (user === false || user === null) throw new AppError('unauthenticated', 'sign in first');
     return user;
   }

@@ -47,6 +47,6 @@ export const ActorOf = createParamDecorator((_data: unknown, context: ExecutionC
 });
 
 /** Address, agent and id of the request of a public route. */
-export const OriginOf = createParamDecorator(
-  (_data: unknown, context: ExecutionContext): Origin => originOf(context.switchToHttp().getRequest<FastifyRequest>()),
+export const OriginOf = createParamDecorator((_data: unknown, context: ExecutionContext): Origin =>
+  originOf(context.switchToHttp().getRequest<FastifyRequest>()),
 );

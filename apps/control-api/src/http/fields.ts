@@ -9,9 +9,7 @@ export const PAGE_ROWS_DEFAULT = 50;
 
 /** An id from outside; lower-cased, so that equal ids are equal strings. */
 export const id = <T extends Id<string>>() =>
-  z
-    .guid('must be a UUID')
-    .transform((text) => text.toLowerCase() as T);
+  z.guid('must be a UUID').transform((text) => text.toLowerCase() as T);
 
 /** An id in an answer. */
 export const idText = z.uuid();
@@ -73,7 +71,8 @@ export function pageOf<Row>(rows: Row[], limit: number, idOf: (row: Row) => stri
   return { items, nextCursor: rows.length > limit && last !== undefined ? idOf(last) : null };
 }
 
-export const pageReply = (item: z.ZodType) => z.strictObject({ items: z.array(item), nextCursor: idText.nullable() });
+export const pageReply = (item: z.ZodType) =>
+  z.strictObject({ items: z.array(item), nextCursor: idText.nullable() });
 
 export const problem = z.strictObject({
   type: z.string(),

@@ -33,7 +33,8 @@ function responsesOf(route: Route): Json {
   const { reply, contentType = 'application/json' } = route.declaration;
   const good: Json = { description: 'Done' };
   if (reply !== undefined) good['content'] = { [contentType]: { schema: jsonSchema(reply, 'input') } };
-  else if (contentType !== 'application/json') good['content'] = { [contentType]: { schema: { type: 'string' } } };
+  else if (contentType !== 'application/json')
+    good['content'] = { [contentType]: { schema: { type: 'string' } } };
   const responses: Json = { [route.status]: good };
   const byStatus = Map.groupBy(codesOf(route), (code) => errorCodes[code][0]);
   for (const [status, codes] of [...byStatus].sort(([a], [b]) => a - b)) {
@@ -75,13 +76,22 @@ export function openApiDocument(routes: readonly Route[], serverUrl: string): Js
       parameters: parametersOf(route),
       ...(route.body === undefined
         ? {}
-        : { requestBody: { required: true, content: { 'application/json': { schema: jsonSchema(route.body, 'input') } } } }),
+        : {
+            requestBody: {
+              required: true,
+              content: { 'application/json': { schema: jsonSchema(route.body, 'input') } },
+            },
+          }),
       responses: responsesOf(route),
     };
   }
   return {
     openapi: '3.1.0',
-    info: { title: 'Penstock', version: '1', description: 'Bytes are decimal strings; times are RFC 3339 in UTC.' },
+    info: {
+      title: 'Penstock',
+      version: '1',
+      description: 'Bytes are decimal strings; times are RFC 3339 in UTC.',
+    },
     servers: [{ url: serverUrl }],
     paths,
     components: {

@@ -25,9 +25,15 @@ export class ProblemFilter implements ExceptionFilter {
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     const problem = asAppError(error);
     if (problem.code === 'internal') {
-      this.context.log.error({ requestId: request.id, route: request.routeOptions.url, error }, 'request failed');
+      this.context.log.error(
+        { requestId: request.id, route: request.routeOptions.url, error },
+        'request failed',
+      );
     } else if (problem.code === 'unavailable') {
-      this.context.log.warn({ requestId: request.id, route: request.routeOptions.url, error }, 'request not served');
+      this.context.log.warn(
+        { requestId: request.id, route: request.routeOptions.url, error },
+        'request not served',
+      );
     }
     sendProblem(reply, problem, request.id);
   }
@@ -63,7 +69,10 @@ function asAppError(error: unknown): AppError {
   if (error instanceof AppError) {
     return error.code === 'internal' ? new AppError('internal', 'something failed on our side') : error;
   }
-  const status = error instanceof HttpException ? error.getStatus() : (error as { statusCode?: unknown }).statusCode;
+  const status =
+    error instanceof HttpException ? error.getStatus() : (error as { statusCode?: unknown }).statusCode;
   const known = typeof status === 'number' ? codeOfStatus[status] : undefined;
-  return known === undefined ? new AppError('internal', 'something failed on our side') : new AppError(...known);
+  return known === undefined
+    ? new AppError('internal', 'something failed on our side')
+    : new AppError(...known);
 }

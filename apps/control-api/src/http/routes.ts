@@ -1,7 +1,12 @@
 // The routes as data, read from the controllers before anything listens. A route without a declared permission is a
 // fault of the program: the process does not start.
 import { RequestMethod, type Type } from '@nestjs/common';
-import { HTTP_CODE_METADATA, METHOD_METADATA, PATH_METADATA, ROUTE_ARGS_METADATA } from '@nestjs/common/constants';
+import {
+  HTTP_CODE_METADATA,
+  METHOD_METADATA,
+  PATH_METADATA,
+  ROUTE_ARGS_METADATA,
+} from '@nestjs/common/constants';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum';
 import { z } from 'zod';
 import { declarationOf, type Declaration } from './require.decorator.js';
@@ -64,7 +69,8 @@ function argumentsOf(controller: Type, name: string): Pick<Route, 'body' | 'quer
   for (const [key, { data, schema }] of Object.entries(all)) {
     const kind = Number(key.split(':')[0]);
     if (![RouteParamtypes.BODY, RouteParamtypes.QUERY, RouteParamtypes.PARAM].includes(kind)) continue;
-    if (!(schema instanceof z.ZodType)) throw new Error(`${controller.name}.${name} takes an argument without a schema`);
+    if (!(schema instanceof z.ZodType))
+      throw new Error(`${controller.name}.${name} takes an argument without a schema`);
     if (kind === RouteParamtypes.BODY) found.body = schema;
     else if (kind === RouteParamtypes.QUERY) found.query = schema;
     else found.params.push({ name: String(data), schema });

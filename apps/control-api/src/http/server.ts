@@ -93,7 +93,13 @@ async function hooks(app: NestFastifyApplication): Promise<void> {
     const route = request.is404 ? undefined : request.routeOptions.url;
     const ms = reply.elapsedTime;
     observed.observe(method, route, reply.statusCode, ms / 1000);
-    const fields = { requestId: request.id, method, route, status: reply.statusCode, durationMs: Math.round(ms) };
+    const fields = {
+      requestId: request.id,
+      method,
+      route,
+      status: reply.statusCode,
+      durationMs: Math.round(ms),
+    };
     log.info(fields, 'request');
     done();
   });

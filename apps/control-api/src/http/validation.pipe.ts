@@ -22,7 +22,8 @@ export class ValidationPipe extends StandardSchemaValidationPipe {
       return await super.transform(value, metadata);
     } catch (error) {
       // A path parameter is one value: its field is the parameter's own name.
-      if (!(error instanceof AppError) || error.field !== undefined || metadata.data === undefined) throw error;
+      if (!(error instanceof AppError) || error.field !== undefined || metadata.data === undefined)
+        throw error;
       throw new AppError(error.code, `${metadata.data}: ${error.message}`, { field: metadata.data });
     }
   }

@@ -50,7 +50,8 @@ export class JoinTokensService {
   }
 
   async #text(secret: Buffer): Promise<string> {
-    const { TLS_ROOT_FILE, NODE_ENROLL_ADDRESS, NODE_ENFORCEMENT_ADDRESS, NODE_USAGE_ADDRESS } = this.context.config;
+    const { TLS_ROOT_FILE, NODE_ENROLL_ADDRESS, NODE_ENFORCEMENT_ADDRESS, NODE_USAGE_ADDRESS } =
+      this.context.config;
     const [root] = loadTls({ root: await readFile(TLS_ROOT_FILE, 'utf8') }, 1).anchors;
     if (root === undefined) throw new AppError('internal', 'the trust file holds no root');
     return formatJoinToken({

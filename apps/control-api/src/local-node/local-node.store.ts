@@ -37,7 +37,12 @@ const updateInbound = statement<{ tag: string }>(
 );
 
 /** True when the inbound listened elsewhere before. */
-export async function moveInbound({ client }: Acting, nodeId: NodeId, tag: string, port: number): Promise<boolean> {
+export async function moveInbound(
+  { client }: Acting,
+  nodeId: NodeId,
+  tag: string,
+  port: number,
+): Promise<boolean> {
   return (await run(client, updateInbound, [nodeId, tag, port])).length === 1;
 }
 

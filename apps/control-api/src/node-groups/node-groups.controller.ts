@@ -17,13 +17,19 @@ export class NodeGroupsController {
 
   @Post()
   @Require('node_group.create', { summary: 'Makes a node group', reply: schema.nodeGroup })
-  create(@ActorOf() actor: Actor, @Body({ schema: schema.newNodeGroup }) body: schema.NewNodeGroup): Promise<NodeGroup> {
+  create(
+    @ActorOf() actor: Actor,
+    @Body({ schema: schema.newNodeGroup }) body: schema.NewNodeGroup,
+  ): Promise<NodeGroup> {
     return this.groups.create(actor, body.name);
   }
 
   @Get()
   @Require('node_group.read', { summary: 'Lists node groups, own and shared', reply: schema.nodeGroupPage })
-  async list(@ActorOf() actor: Actor, @Query({ schema: pageQuery }) query: PageQuery): Promise<Page<NodeGroup>> {
+  async list(
+    @ActorOf() actor: Actor,
+    @Query({ schema: pageQuery }) query: PageQuery,
+  ): Promise<Page<NodeGroup>> {
     const rows = await this.database.transaction(actor, (acting) => listNodeGroups(acting, query));
     return pageOf(rows, query.limit, (group) => group.nodeGroupId);
   }

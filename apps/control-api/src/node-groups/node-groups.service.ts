@@ -35,7 +35,12 @@ export async function createNodeGroup(acting: Acting, name: string): Promise<sto
   const groupId = newId<NodeGroupId>();
   await store.insertNodeGroup(acting, groupId, name);
   const group = await getNodeGroup(acting, groupId);
-  await appendAudit(acting, { action: 'node_group.create', entity: 'node_group', entityId: groupId, after: group });
+  await appendAudit(acting, {
+    action: 'node_group.create',
+    entity: 'node_group',
+    entityId: groupId,
+    after: group,
+  });
   return group;
 }
 

@@ -18,7 +18,11 @@ const insertRow = statement(
   `INSERT INTO node_group (node_group_id, owner_tenant_id, name, created_at) VALUES ($1, $2, $3, $4)`,
 );
 
-export async function insertNodeGroup({ actor, client, at }: Acting, id: NodeGroupId, name: string): Promise<void> {
+export async function insertNodeGroup(
+  { actor, client, at }: Acting,
+  id: NodeGroupId,
+  name: string,
+): Promise<void> {
   await run(client, insertRow, [id, actor.platform ? null : actor.tenantId, name, at]);
 }
 

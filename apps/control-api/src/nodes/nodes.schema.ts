@@ -21,7 +21,10 @@ const port = z.number().int().min(1).max(65_535);
 const subnet = z.string().transform((value, context) => {
   const parsed = parseSubnet(value);
   if (parsed !== null) return parsed;
-  context.addIssue({ code: 'custom', message: 'must be a private subnet in CIDR form, /8 to /30 or /32 to /126' });
+  context.addIssue({
+    code: 'custom',
+    message: 'must be a private subnet in CIDR form, /8 to /30 or /32 to /126',
+  });
   return z.NEVER;
 });
 
@@ -68,7 +71,10 @@ export const newNode = z.strictObject({
     .min(1)
     .max(INBOUNDS_MAX)
     .refine((list) => unique(list.map((inbound) => inbound.tag)), 'must not use a tag twice')
-    .refine((list) => unique(list.map((inbound) => `${inbound.engine} ${inbound.port}`)), 'must not use a port twice'),
+    .refine(
+      (list) => unique(list.map((inbound) => `${inbound.engine} ${inbound.port}`)),
+      'must not use a port twice',
+    ),
 });
 export type NewNode = z.output<typeof newNode>;
 

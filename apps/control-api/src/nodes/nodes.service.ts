@@ -37,7 +37,13 @@ export interface Node {
 
 type NodeStatus = Pick<
   store.NodeRow,
-  'agentVersion' | 'appliedRevision' | 'subscriptions' | 'engines' | 'walBytes' | 'walFrames' | 'acknowledgedSeq'
+  | 'agentVersion'
+  | 'appliedRevision'
+  | 'subscriptions'
+  | 'engines'
+  | 'walBytes'
+  | 'walFrames'
+  | 'acknowledgedSeq'
 > & { heartbeatAt: Date; clockSkewMs: number };
 
 @Injectable()
@@ -59,7 +65,8 @@ export class NodesService {
     const rows = request.inbounds.map((inbound): store.NewInboundRow => {
       const { settings, secret } = inboundKeys(inbound);
       const place = { table: 'inbound', tenant: '', row: `${nodeId}/${inbound.tag}` };
-      const sealed = secret === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(secret), place);
+      const sealed =
+        secret === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(secret), place);
       return { tag: inbound.tag, engine: inbound.engine, port: inbound.port, settings, secret: sealed };
     });
     await store.insertInbounds(acting, nodeId, rows);
@@ -81,7 +88,10 @@ export class NodesService {
   async list(actor: Actor, query: PageQuery): Promise<Page<Node>> {
     return this.database.transaction(actor, async (acting) => {
       const page = pageOf(await store.listNodes(acting, query), query.limit, (row) => row.nodeId);
-      const inbounds = await store.listInbounds(acting, page.items.map((row) => row.nodeId));
+      const inbounds = await store.listInbounds(
+        acting,
+        page.items.map((row) => row.nodeId),
+      );
       return { ...page, items: page.items.map((row) => this.#view(row, inbounds)) };
     });
   }
@@ -99,7 +109,11 @@ export class NodesService {
    * Has the scheduler revoke the node's certificates and close its streams; it marks the node too. The wish is
    * audited first, so that a revocation is never done without a trace; saying it again is safe.
    */
-  async revoke(actor: Actor, nodeId: NodeId, reason: string): Promise<{ nodeId: NodeId; certificatesRevoked: number }> {
+  async revoke(
+    actor: Actor,
+    nodeId: NodeId,
+    reason: string,
+  ): Promise<{ nodeId: NodeId; certificatesRevoked: number }> {
     await this.database.transaction(actor, async (acting) => {
       const state = await store.lockNode(acting, nodeId);
       await nodeChanged(acting, nodeId);
@@ -126,7 +140,16 @@ export class NodesService {
 function statusOf(row: store.NodeRow, heartbeatAt: Date): NodeStatus {
   const { agentVersion, appliedRevision, subscriptions, engines, walBytes, walFrames, acknowledgedSeq } = row;
   return {
-    ...{ heartbeatAt, agentVersion, appliedRevision, subscriptions, engines, walBytes, walFrames, acknowledgedSeq },
+    ...{
+      heartbeatAt,
+      agentVersion,
+      appliedRevision,
+      subscriptions,
+      engines,
+      walBytes,
+      walFrames,
+      acknowledgedSeq,
+    },
     clockSkewMs: row.clockSkewMs,
   };
 }

@@ -71,7 +71,11 @@ export interface NewInboundRow extends Omit<InboundRow, 'nodeId'> {
   secret: Buffer | null;
 }
 
-export async function insertInbounds({ client }: Acting, nodeId: NodeId, rows: NewInboundRow[]): Promise<void> {
+export async function insertInbounds(
+  { client }: Acting,
+  nodeId: NodeId,
+  rows: NewInboundRow[],
+): Promise<void> {
   await run(client, insertInboundRows, [
     nodeId,
     rows.map((row) => row.tag),
@@ -129,7 +133,8 @@ export async function lockNode(acting: Acting, nodeId: NodeId, field?: string): 
   const [row] = await run(client, lockRow, [actor.tenantId, actor.platform, nodeId]);
   if (row !== undefined) return row.state;
   const detail = field === undefined ? {} : { field };
-  if ((await findNode(acting, nodeId)) === null) throw new AppError('not_found', 'there is no such node', detail);
+  if ((await findNode(acting, nodeId)) === null)
+    throw new AppError('not_found', 'there is no such node', detail);
   throw new AppError('forbidden', 'this node is shared: only the operator changes it', detail);
 }
 

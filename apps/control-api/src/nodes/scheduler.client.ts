@@ -25,7 +25,9 @@ export class SchedulerClient {
   /** How many certificates were revoked. Throws AppError: unavailable when the scheduler does not answer. */
   async revokeNode(nodeId: NodeId, reason: string): Promise<number> {
     const request = { nodeId, reason };
-    const answer = await callUnary(this.#client, this.#client.revokeNode, request, { deadlineMs: DEADLINE_MS });
+    const answer = await callUnary(this.#client, this.#client.revokeNode, request, {
+      deadlineMs: DEADLINE_MS,
+    });
     return answer.certificatesRevoked;
   }
 

@@ -20,7 +20,9 @@ export class PlansController {
       const planId = newId<PlanId>();
       const found = await insertPlan(acting, planId, body);
       if (found.length !== body.nodeGroupIds.length) {
-        throw new AppError('not_found', 'nodeGroupIds: there is no such node group', { field: 'nodeGroupIds' });
+        throw new AppError('not_found', 'nodeGroupIds: there is no such node group', {
+          field: 'nodeGroupIds',
+        });
       }
       const plan = await findPlan(acting, planId);
       if (plan === null) throw new AppError('internal', 'a plan vanished while it was made');
@@ -38,7 +40,10 @@ export class PlansController {
 
   @Get(':planId')
   @Require('plan.read', { summary: 'One plan', reply: schema.plan, errors: ['not_found'] })
-  async get(@ActorOf() actor: Actor, @Param('planId', { schema: id<PlanId>() }) planId: PlanId): Promise<Plan> {
+  async get(
+    @ActorOf() actor: Actor,
+    @Param('planId', { schema: id<PlanId>() }) planId: PlanId,
+  ): Promise<Plan> {
     const plan = await this.database.transaction(actor, (acting) => findPlan(acting, planId));
     if (plan === null) throw new AppError('not_found', 'there is no such plan');
     return plan;

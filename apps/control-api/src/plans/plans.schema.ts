@@ -15,7 +15,11 @@ export const newPlan = z.strictObject({
   deviceLimit: z.number().int().min(1).max(1_000).default(1),
   engines: z.array(z.enum(engines)).min(1).max(engines.length).refine(unique, 'must not repeat itself'),
   offlinePolicy: z.enum(['deny', 'grace']).default('deny'),
-  nodeGroupIds: z.array(id<NodeGroupId>()).min(1).max(NODE_GROUPS_MAX).refine(unique, 'must not repeat itself'),
+  nodeGroupIds: z
+    .array(id<NodeGroupId>())
+    .min(1)
+    .max(NODE_GROUPS_MAX)
+    .refine(unique, 'must not repeat itself'),
 });
 export type NewPlan = z.output<typeof newPlan>;
 

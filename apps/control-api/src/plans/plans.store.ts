@@ -36,7 +36,11 @@ const insertGroups = statement<{ nodeGroupId: NodeGroupId }>(
 );
 
 /** Returns the groups that were found; the caller refuses when some are missing. */
-export async function insertPlan({ actor, client, at }: Acting, id: PlanId, plan: NewPlan): Promise<NodeGroupId[]> {
+export async function insertPlan(
+  { actor, client, at }: Acting,
+  id: PlanId,
+  plan: NewPlan,
+): Promise<NodeGroupId[]> {
   const { name, limitBytes, period, durationDays, deviceLimit, engines, offlinePolicy, nodeGroupIds } = plan;
   await run(client, insertRow, [
     ...[actor.tenantId, id, name, limitBytes, period, durationDays, deviceLimit, engines, offlinePolicy, at],

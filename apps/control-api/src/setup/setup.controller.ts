@@ -33,7 +33,10 @@ export class SetupController {
     reply: schema.setupDone,
     errors: ['invalid_input', 'not_found', 'token_used', 'conflict', 'rate_limited', 'unavailable'],
   })
-  async claim(@Body({ schema: schema.setup }) body: schema.Setup, @OriginOf() origin: Origin): Promise<Tokens> {
+  async claim(
+    @Body({ schema: schema.setup }) body: schema.Setup,
+    @OriginOf() origin: Origin,
+  ): Promise<Tokens> {
     const { accountId, place } = await this.setup.claim(body, origin);
     return this.auth.open(accountId, place, origin);
   }

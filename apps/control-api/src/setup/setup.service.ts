@@ -42,7 +42,12 @@ export class SetupService {
         if (known !== null) return known;
         await store.insertPlatformRows(client, fresh, PLATFORM_NAME);
         const at = new Date(clock.now());
-        const entry = { action: 'tenant.create', entity: 'tenant', entityId: fresh, after: { name: PLATFORM_NAME } };
+        const entry = {
+          action: 'tenant.create',
+          entity: 'tenant',
+          entityId: fresh,
+          after: { name: PLATFORM_NAME },
+        };
         await appendAudit({ client, at, actor: productActor(fresh) }, entry);
         return fresh;
       },
@@ -51,7 +56,8 @@ export class SetupService {
     const token = config.SETUP_TOKEN;
     if (token !== undefined) {
       await this.database.transaction(productActor(tenantId), async ({ client, at }) => {
-        if (!(await store.platformHasOwner(client))) await store.insertSetupLink(client, secretHash(token), at);
+        if (!(await store.platformHasOwner(client)))
+          await store.insertSetupLink(client, secretHash(token), at);
       });
     }
     return tenantId;
@@ -101,7 +107,8 @@ export class SetupService {
 
   async #platform(): Promise<TenantId> {
     const tenantId = await withTransaction(this.context.pool, (client) => store.findPlatform(client));
-    if (tenantId === null) throw new AppError('unavailable', 'the first start has not ended', { retryAfterMs: 1_000 });
+    if (tenantId === null)
+      throw new AppError('unavailable', 'the first start has not ended', { retryAfterMs: 1_000 });
     return tenantId;
   }
 }

@@ -3,7 +3,10 @@
 import type { AccountId, TenantId } from '@penstock/domain/ids';
 import { run, statement, type Runner } from '@penstock/db/statement';
 
-const lockPlatform = statement('platform.lock', `SELECT pg_advisory_xact_lock(hashtextextended('platform', 0))`);
+const lockPlatform = statement(
+  'platform.lock',
+  `SELECT pg_advisory_xact_lock(hashtextextended('platform', 0))`,
+);
 const selectPlatform = statement<{ tenantId: TenantId }>(
   'platform.select',
   `SELECT tenant_id AS "tenantId" FROM platform`,
@@ -74,7 +77,10 @@ const insertOwnerRow = statement(
   'member.insert_owner',
   `INSERT INTO member (tenant_id, account_id, role, created_at) VALUES ($1, $2, 'owner', $3)`,
 );
-const renameTenantRow = statement('tenant.rename', `UPDATE tenant SET name = $2, version = version + 1 WHERE tenant_id = $1`);
+const renameTenantRow = statement(
+  'tenant.rename',
+  `UPDATE tenant SET name = $2, version = version + 1 WHERE tenant_id = $1`,
+);
 
 export interface NewOwner {
   accountId: AccountId;
@@ -83,7 +89,12 @@ export interface NewOwner {
   passwordHash: string;
 }
 
-export async function insertOwner(client: Runner, tenantId: TenantId, owner: NewOwner, at: Date): Promise<void> {
+export async function insertOwner(
+  client: Runner,
+  tenantId: TenantId,
+  owner: NewOwner,
+  at: Date,
+): Promise<void> {
   const { accountId, email, displayName, passwordHash } = owner;
   await run(client, insertAccountRow, [accountId, email, displayName, passwordHash, at]);
   await run(client, insertOwnerRow, [tenantId, accountId, at]);

@@ -38,7 +38,11 @@ export class SubscriptionsController {
   }
 
   @Get(':subscriptionId')
-  @Require('subscription.read', { summary: 'One subscription', reply: schema.subscription, errors: ['not_found'] })
+  @Require('subscription.read', {
+    summary: 'One subscription',
+    reply: schema.subscription,
+    errors: ['not_found'],
+  })
   async get(
     @ActorOf() actor: Actor,
     @Param('subscriptionId', subscriptionId) id: SubscriptionId,

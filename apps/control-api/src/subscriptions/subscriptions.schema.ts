@@ -1,7 +1,18 @@
 import { z } from 'zod';
 import { effectiveStates, engines, meteringPeriods } from '@penstock/domain/terms';
 import type { PlanId } from '@penstock/domain/ids';
-import { bytes, bytesText, id, idText, name, pageReply, pageShape, text, time, timeText } from '../http/fields.js';
+import {
+  bytes,
+  bytesText,
+  id,
+  idText,
+  name,
+  pageReply,
+  pageShape,
+  text,
+  time,
+  timeText,
+} from '../http/fields.js';
 
 const externalRef = text(200);
 const wantedState = z.enum(['active', 'disabled']);

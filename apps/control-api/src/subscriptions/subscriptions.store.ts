@@ -47,7 +47,10 @@ export interface NewSubscriptionRow {
 }
 
 /** False when there is no such plan. */
-export async function insertSubscription({ actor, client, at }: Acting, row: NewSubscriptionRow): Promise<boolean> {
+export async function insertSubscription(
+  { actor, client, at }: Acting,
+  row: NewSubscriptionRow,
+): Promise<boolean> {
   const { subscriptionId, planId, name, externalRef, expiresAt, sealedSecret } = row;
   const inserted = await run(client, insertRow, [
     ...[actor.tenantId, subscriptionId, planId, name, externalRef],
@@ -74,7 +77,10 @@ const selectPage = statement<Subscription>(
 );
 
 /** One row more than a page holds. */
-export function listSubscriptions({ actor, client }: Acting, query: SubscriptionQuery): Promise<Subscription[]> {
+export function listSubscriptions(
+  { actor, client }: Acting,
+  query: SubscriptionQuery,
+): Promise<Subscription[]> {
   const { cursor, planId, adminState, state, limit } = query;
   return run(client, selectPage, [
     ...[actor.tenantId, cursor ?? null, planId ?? null, adminState ?? null, state ?? null, limit + 1],

@@ -15,7 +15,10 @@ export class TenantsController {
 
   @Post()
   @Require('tenant.create', { summary: 'Makes a tenant', reply: schema.tenant })
-  create(@ActorOf() actor: Actor, @Body({ schema: schema.newTenant }) body: schema.NewTenant): Promise<Tenant> {
+  create(
+    @ActorOf() actor: Actor,
+    @Body({ schema: schema.newTenant }) body: schema.NewTenant,
+  ): Promise<Tenant> {
     return this.database.transaction(actor, async (acting) => {
       const tenant = await insertTenant(acting, newId(), body.name, body.timeZone);
       const entry = { action: 'tenant.create', entity: 'tenant', entityId: tenant.tenantId, after: tenant };

@@ -20,7 +20,12 @@ const insertRow = statement<Tenant>(
    RETURNING tenant_id AS "tenantId", name, kind, state, time_zone AS "timeZone", version, created_at AS "createdAt"`,
 );
 
-export async function insertTenant({ client, at }: Acting, id: TenantId, name: string, zone: string): Promise<Tenant> {
+export async function insertTenant(
+  { client, at }: Acting,
+  id: TenantId,
+  name: string,
+  zone: string,
+): Promise<Tenant> {
   const [row] = await run(client, insertRow, [id, name, zone, at]);
   return row as Tenant;
 }

@@ -29,6 +29,9 @@ export class UsageController {
     const row = await this.database.transaction(actor, (acting) => findUsage(acting, subscriptionId));
     if (row === null) throw new AppError('not_found', 'there is no such subscription');
     const { periodId, startedAt, endsAt, ...usage } = row;
-    return { ...usage, period: periodId === null || startedAt === null ? null : { periodId, startedAt, endsAt } };
+    return {
+      ...usage,
+      period: periodId === null || startedAt === null ? null : { periodId, startedAt, endsAt },
+    };
   }
 }
