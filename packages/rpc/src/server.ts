@@ -2,10 +2,10 @@
 // bounds on everything a peer can hold. TLS is terminated in connections.ts and handed to grpc-js as open connections,
 // because grpc-js itself offers neither the TLS version nor the connection of a call.
 import {
+  Metadata,
   Server,
   ServerCredentials,
   ServerInterceptingCall,
-  type Metadata,
   type ServerInterceptingCallInterface,
   type ServiceDefinition,
   type UntypedServiceImplementation,
@@ -208,7 +208,11 @@ class GuardedServer implements RpcServer {
   ): ServerInterceptingCall {
     const controller = new AbortController();
     let live: LiveCall | undefined;
+    // A status with no headers before it is one frame that is head and end at once; a proxy that splits it in two
+    // loses the status (seen with Caddy in a third of the calls). So there are always headers first.
+    const withHeaders = (): void => call.sendMetadata(new Metadata());
     const refuse = (error: AppError): void => {
+      withHeaders();
       call.sendStatus(toStatus(error));
       controller.abort(error);
     };
@@ -252,6 +256,10 @@ class GuardedServer implements RpcServer {
       // After a status nothing may follow: grpc-js would write to a stream that has ended.
       sendMessage: (message, next) => {
         if (!controller.signal.aborted) next(message);
+      },
+      sendStatus: (status, next) => {
+        withHeaders();
+        next(status);
       },
     });
   }
