@@ -2,7 +2,7 @@
 // (buffer mode `amnesia`). A write counts only after `sync`; a new file's name only after `syncDirectory`.
 import { constants } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, readFile, unlink, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { AppError } from '@penstock/domain/errors';
 
 export interface WalFiles {
@@ -33,7 +33,7 @@ function unusable(directory: string, why: string, cause?: unknown): AppError {
  */
 export async function openDiskFiles(directory: string): Promise<WalFiles> {
   try {
-    await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE });
+    await makeDirectory(directory);
   } catch (error) {
     throw unusable(directory, 'cannot be made. Give AGENT_DIR a place the agent may write to.', error);
   }
@@ -55,6 +55,19 @@ export async function openDiskFiles(directory: string): Promise<WalFiles> {
     throw unusable(directory, `cannot be written and synced (${code}).`, error);
   }
   return files;
+}
+
+/** With parents. Node's own recursive mkdir never returns where a parent exists that nothing can be made in (/proc). */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, DIRECTORY_MODE);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeDirectory(dirname(path));
+    await mkdir(path, DIRECTORY_MODE);
+  }
 }
 
 async function probe(files: WalFiles): Promise<void> {
