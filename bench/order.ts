@@ -64,9 +64,10 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     const p99s: number[] = [];
     const anchors: number[] = [];
     const every: number[] = [];
+    const wall = new Map<string, [sent: number, arrived: number]>();
     for (let n = 0; n < options.rounds; n++) {
       const anchor = (await echo.roundTripMs()) + fdatasyncMs(ground.dir);
-      const samples = await crossingRound(node, journal, customers, rest.splice(0, count));
+      const samples = await crossingRound(node, journal, customers, rest.splice(0, count), wall);
       p50s.push(median(samples));
       p99s.push(quantile(samples, 0.99));
       anchors.push(anchor);
@@ -77,7 +78,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     }
     echo.close();
     node.close();
-    await check(ground, customers, count * (options.rounds + 1));
+    const parts = await check(ground, customers, count * (options.rounds + 1), wall);
     const p50 = median(p50s);
     const p99 = quantile(every, 0.99);
     return {
@@ -85,7 +86,13 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       ratio: round(median(p50s.map((value, n) => value / (anchors[n] ?? Number.NaN)))),
       rounds: spread(p50s),
       good: p50 <= FLOOR.p50 && p99 <= FLOOR.p99,
-      also: { p99Ms: round(p99), p99Rounds: spread(p99s).join(' / '), crossings: every.length, rows: ROWS },
+      also: {
+        ...parts,
+        p99Ms: round(p99),
+        p99Rounds: spread(p99s).join(' / '),
+        crossings: every.length,
+        rows: ROWS,
+      },
     };
   } finally {
     await ground.close();
@@ -98,6 +105,7 @@ async function crossingRound(
   journal: TestJournal,
   customers: Customers,
   crossing: readonly SubscriptionId[],
+  wall = new Map<string, [sent: number, arrived: number]>(),
 ): Promise<number[]> {
   const { tenantId } = customers;
   const sentAt: number[] = [];
@@ -118,7 +126,11 @@ async function crossingRound(
     if (node.fault !== null) throw node.fault;
     return keys.every((key) => node.removedAt.has(key));
   });
-  return keys.map((key, n) => (node.removedAt.get(key) ?? Number.NaN) - (sentAt[n] ?? Number.NaN));
+  return keys.map((key, n) => {
+    const [sent, arrived] = [sentAt[n] ?? Number.NaN, node.removedAt.get(key) ?? Number.NaN];
+    wall.set(key, [performance.timeOrigin + sent, performance.timeOrigin + arrived]);
+    return arrived - sent;
+  });
 }
 
 async function seed(
@@ -178,8 +190,16 @@ async function seed(
   return { tenantId, busy: ids.slice(0, ROWS - 1), crossing: ids.slice(ROWS - 1) };
 }
 
-/** Every crossing is a confirmed cut, and nobody else was cut: a fast wrong order counts for nothing. */
-async function check(ground: Ground, customers: Customers, crossings: number): Promise<void> {
+/**
+ * Every crossing is a confirmed cut, and nobody else was cut: a fast wrong order counts for nothing. Returns where the
+ * time went, from the rows' own times: until the change was left, until the revision was written, until it arrived.
+ */
+async function check(
+  ground: Ground,
+  customers: Customers,
+  crossings: number,
+  wall: ReadonlyMap<string, [sent: number, arrived: number]>,
+): Promise<Record<string, number>> {
   const client = createClient(ground.database.superuserUrl, 'penstock-bench');
   await client.connect();
   try {
@@ -192,6 +212,19 @@ async function check(ground: Ground, customers: Customers, crossings: number): P
       if (rows[0]?.others !== 0n) throw new Error('somebody was cut who crossed nothing');
       return rows[0].confirmed === BigInt(crossings);
     });
+    const { rows } = await client.query<{ id: string; caused: number; ordered: number }>(
+      `SELECT subscription_id AS id, (extract(epoch FROM caused_at) * 1000)::float8 AS caused,
+              (extract(epoch FROM ordered_at) * 1000)::float8 AS ordered FROM enforcement WHERE kind = 'cut'`,
+    );
+    const parts = { toChangeMs: [] as number[], toRevisionMs: [] as number[], toNodeMs: [] as number[] };
+    for (const { id, caused, ordered } of rows) {
+      const [sent, arrived] = wall.get(id.replaceAll('-', '')) ?? [];
+      if (sent === undefined || arrived === undefined) continue;
+      parts.toChangeMs.push(caused - sent);
+      parts.toRevisionMs.push(ordered - caused);
+      parts.toNodeMs.push(arrived - ordered);
+    }
+    return Object.fromEntries(Object.entries(parts).map(([name, samples]) => [name, round(median(samples))]));
   } finally {
     await client.end();
   }
