@@ -73,13 +73,11 @@ export function nodeCommands(program: Command, context: Context): void {
     await context.api().request('POST', `/api/v1/node-groups/${groupId}/nodes`, { nodeId });
     context.output().write('added\n');
   });
-  group
-    .command('list')
-    .action(async () =>
-      printRows(context.output(), await context.api().list<Row>('/api/v1/node-groups'), {
-        nodeGroupId: 'id',
-        name: 'name',
-        nodeIds: 'nodes',
-      }),
-    );
+  group.command('list').action(async () =>
+    printRows(context.output(), await context.api().list<Row>('/api/v1/node-groups'), {
+      nodeGroupId: 'id',
+      name: 'name',
+      nodeIds: 'nodes',
+    }),
+  );
 }

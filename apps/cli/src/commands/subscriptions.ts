@@ -5,6 +5,10 @@ import { humanBytes, parseBytes, printOne, printRows, type Row } from '../output
 
 const base = '/api/v1/subscriptions';
 
+interface Access {
+  items: { nodeName: string; address: string; vless: { uri: string }[]; wireguard: { conf: string }[] }[];
+}
+
 export function subscriptionCommands(program: Command, context: Context): void {
   const subscription = program.command('subscription').description("end customers' right to use");
   subscription
@@ -25,7 +29,7 @@ export function subscriptionCommands(program: Command, context: Context): void {
     printRows(out, rows, {
       subscriptionId: 'id',
       name: 'name',
-      effectiveState: 'state',
+      state: 'state',
       adminState: 'admin',
       limitBytes: 'limit',
     });
@@ -39,12 +43,13 @@ export function subscriptionCommands(program: Command, context: Context): void {
     .command('access <id>')
     .description('links and WireGuard configuration of the customer (secret)')
     .action(async (id: string) => {
-      const answer = await context.api().request<{ items: Row[] }>('GET', `${base}/${id}/access`);
+      const answer = await context.api().request<Access>('GET', `${base}/${id}/access`);
       const out = context.output();
       if (out.json) return out.write(JSON.stringify(answer, null, 2) + '\n');
-      for (const item of answer.items) {
-        for (const value of Object.values(item))
-          if (typeof value === 'string' && /^vless:|\[Interface\]/.test(value)) out.write(`${value}\n`);
+      for (const node of answer.items) {
+        out.write(`# ${node.nodeName} (${node.address})\n`);
+        for (const { uri } of node.vless) out.write(`${uri}\n`);
+        for (const { conf } of node.wireguard) out.write(`${conf}\n`);
       }
     });
   subscription
