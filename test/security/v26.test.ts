@@ -27,7 +27,7 @@ import { createScheduler, type Scheduler } from '../../apps/scheduler/src/schedu
 interface Node {
   nodeId: NodeId;
   keys: KeyPair;
-  certificates: Uint8Array[];
+  certificates: Buffer[];
   tls: TlsMaterial;
 }
 
@@ -150,7 +150,7 @@ describe('node A with the name of node B', () => {
     const before = await certificatesOf(b.nodeId);
     const csr = await makeCsr(newKeyPair());
     const proof = sign('sha256', csr, a.keys.privateKey);
-    const certificate = b.certificates[0] ?? new Uint8Array();
+    const certificate = b.certificates[0] ?? Buffer.alloc(0);
     expect(await codeOf(callUnary(client, client.reattest, { certificate, csr, proof }))).toBe(
       'certificate_invalid',
     );

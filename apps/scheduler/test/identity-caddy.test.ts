@@ -82,7 +82,7 @@ beforeAll(async () => {
           {
             ingest: bidi(async (stream, context) => {
               if (context.peer.kind === 'node') seenPeers.push(context.peer.nodeId);
-              for await (const _ of stream) {
+              for (const all = stream[Symbol.asyncIterator](); !(await all.next()).done;) {
                 await stream.write({ message: { $case: 'expected', value: { seq: 1n } } });
               }
             }),

@@ -28,7 +28,7 @@ beforeAll(async () => {
           UsageServiceService,
           {
             ingest: bidi(async (stream) => {
-              for await (const _ of stream)
+              for (const all = stream[Symbol.asyncIterator](); !(await all.next()).done;)
                 await stream.write({ message: { $case: 'expected', value: { seq: 1n } } });
             }),
             baselines: () => undefined,

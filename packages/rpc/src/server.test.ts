@@ -119,7 +119,8 @@ describe('streams', () => {
     const { address } = await usageServer({
       ingest: async (stream) => {
         let seq = 0n;
-        for await (const _ of stream) await stream.write(accepted((seq += 1n)));
+        for (const all = stream[Symbol.asyncIterator](); !(await all.next()).done;)
+          await stream.write(accepted((seq += 1n)));
       },
     });
     const client = await usageClient(address);
@@ -234,7 +235,8 @@ describe('identity', () => {
   test('a revoked node loses its stream and its connection, the neighbour keeps them', async () => {
     const { server, address } = await usageServer({
       ingest: async (stream) => {
-        for await (const _ of stream) await stream.write(accepted(1n));
+        for (const all = stream[Symbol.asyncIterator](); !(await all.next()).done;)
+          await stream.write(accepted(1n));
       },
     });
     const other = newId<NodeId>();
@@ -410,7 +412,8 @@ describe('renewal', () => {
       {
         ingest: async (stream, context) => {
           if (context.peer.kind === 'node') serials.push(context.peer.serial.toString('hex'));
-          for await (const _ of stream) await stream.write(accepted(1n));
+          for (const all = stream[Symbol.asyncIterator](); !(await all.next()).done;)
+            await stream.write(accepted(1n));
         },
       },
       { tls: serverFiles },
