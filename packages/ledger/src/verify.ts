@@ -149,7 +149,8 @@ export class StreamVerifier {
     try {
       const decoded = decodeHeader(frame.header);
       header = decoded.header;
-      if (decoded.length !== frame.header.length) throw new Wrong('header_malformed', 'bytes behind the header');
+      if (decoded.length !== frame.header.length)
+        throw new Wrong('header_malformed', 'bytes behind the header');
       this.#frame(header, decoded.sliceCount, frame);
     } catch (error) {
       this.report.problem = this.#problem(error, header);
@@ -167,14 +168,18 @@ export class StreamVerifier {
       const tenantId = error.tenantId === null ? null : idFromBytes(error.tenantId);
       return { ...place, tenantId, reason: error.reason, detail: error.detail };
     }
-    if (error instanceof AppError) return { ...place, tenantId: null, reason: 'header_malformed', detail: error.message };
+    if (error instanceof AppError)
+      return { ...place, tenantId: null, reason: 'header_malformed', detail: error.message };
     throw error;
   }
 
   #frame(header: FrameHeader, sliceCount: number, frame: StoredFrame): void {
     this.#numbering(header);
     if (frame.slices.length !== sliceCount) {
-      throw new Wrong('slice_missing', `the header names ${String(sliceCount)} slices, ${String(frame.slices.length)} are there`);
+      throw new Wrong(
+        'slice_missing',
+        `the header names ${String(sliceCount)} slices, ${String(frame.slices.length)} are there`,
+      );
     }
     const digest = this.#digests(header, frame);
     this.#index++;
@@ -193,13 +198,17 @@ export class StreamVerifier {
   }
 
   #numbering(header: FrameHeader): void {
-    if (idFromBytes(header.nodeId) !== this.report.nodeId) throw new Wrong('numbering_broken', 'a frame of another node');
+    if (idFromBytes(header.nodeId) !== this.report.nodeId)
+      throw new Wrong('numbering_broken', 'a frame of another node');
     const isFirst = this.#index === 0;
     if (isFirst && this.options.startsLater === true) return;
     const continues = header.epoch === this.#epoch && header.seq === this.#nextSeq;
     const begins = header.epoch > this.#epoch && header.seq === 1n;
     if (!continues && !begins) {
-      throw new Wrong('numbering_broken', `expected seq ${String(this.#nextSeq)} of epoch ${String(this.#epoch)}`);
+      throw new Wrong(
+        'numbering_broken',
+        `expected seq ${String(this.#nextSeq)} of epoch ${String(this.#epoch)}`,
+      );
     }
     if (!header.prevDigest.equals(this.#link)) {
       throw new Wrong('frame_link_broken', 'the frame does not name the frame before it');
@@ -210,7 +219,8 @@ export class StreamVerifier {
   #digests(header: FrameHeader, frame: StoredFrame): Buffer {
     const windowEndMs = header.windowStartMs + header.windowMs;
     const key = this.options.publicKey(header.certificateSerial, this.report.nodeId, windowEndMs);
-    if (key === null) throw new Wrong('certificate_unknown', 'no certificate of this node has that serial number');
+    if (key === null)
+      throw new Wrong('certificate_unknown', 'no certificate of this node has that serial number');
     const stored = frame.slices.map((slice) => slice.digest);
     const computed = frame.slices.map((slice) =>
       'payload' in slice ? sliceDigest(frame.header, slice) : slice.digest,
@@ -224,7 +234,10 @@ export class StreamVerifier {
     const changed = whole.filter((slice) => !sliceDigest(frame.header, slice).equals(slice.digest));
     const [first] = changed;
     // Where all differ and no signature fits, it is the header that was changed.
-    if (first !== undefined && (digest !== null || changed.length < whole.length || signed(computed) !== null)) {
+    if (
+      first !== undefined &&
+      (digest !== null || changed.length < whole.length || signed(computed) !== null)
+    ) {
       throw new Wrong('slice_digest_wrong', 'the slice is not what was sealed', first.tenantId);
     }
     if (digest === null) {
@@ -233,7 +246,8 @@ export class StreamVerifier {
         ? new Wrong('signature_invalid', 'the signature is not the node’s')
         : new Wrong('frame_digest_wrong', 'header or slice digests are not what was sealed');
     }
-    if (!digest.equals(frame.digest)) throw new Wrong('frame_digest_wrong', 'the stored frame digest is wrong');
+    if (!digest.equals(frame.digest))
+      throw new Wrong('frame_digest_wrong', 'the stored frame digest is wrong');
     return digest;
   }
 
@@ -245,7 +259,11 @@ export class StreamVerifier {
     const tenant = idFromBytes(tenantId);
     const head = this.#sliceHeads.get(tenant);
     const mayJump = this.options.startsLater === true && head === undefined;
-    if (!mayJump && !this.#isAfterGap(head?.at ?? 0) && !slice.prevDigest.equals(head?.digest ?? ZERO_DIGEST)) {
+    if (
+      !mayJump &&
+      !this.#isAfterGap(head?.at ?? 0) &&
+      !slice.prevDigest.equals(head?.digest ?? ZERO_DIGEST)
+    ) {
       throw new Wrong('slice_link_broken', 'the slice does not name the tenant’s slice before it', tenantId);
     }
     this.#sliceHeads.set(tenant, { digest: slice.digest, at: this.#index });
@@ -280,7 +298,8 @@ export class StreamVerifier {
       known.subscription.equals(opened.subscription) &&
       (known.boot === null || !hasBoot || known.boot.equals(opened.boot)) &&
       (known.device === null || !hasBoot || known.device.equals(opened.device));
-    if (!same) throw new Wrong('meter_changed', `meter ${String(opened.meter)} was opened as another`, tenantId);
+    if (!same)
+      throw new Wrong('meter_changed', `meter ${String(opened.meter)} was opened as another`, tenantId);
     if (hasBoot) {
       known.boot ??= Buffer.from(opened.boot);
       known.device ??= Buffer.from(opened.device);
@@ -295,10 +314,23 @@ export class StreamVerifier {
     if (meter === undefined) {
       if (!isBelieved && !this.#isAfterGap(0)) throw wrong('meter_unopened', 'nobody opened it');
       const { subscription, engine } = row;
-      meter = { subscription: Buffer.from(subscription), engine, tenant, boot: null, device: null, up: 0n, down: 0n, at: 0 };
+      meter = {
+        subscription: Buffer.from(subscription),
+        engine,
+        tenant,
+        boot: null,
+        device: null,
+        up: 0n,
+        down: 0n,
+        at: 0,
+      };
       this.meters.set(row.meter, meter);
     }
-    if (meter.tenant !== tenant || meter.engine !== row.engine || !meter.subscription.equals(row.subscription)) {
+    if (
+      meter.tenant !== tenant ||
+      meter.engine !== row.engine ||
+      !meter.subscription.equals(row.subscription)
+    ) {
       throw wrong('meter_changed', 'it belongs to another subscription');
     }
     if (meter.at === this.#index) throw wrong('sums_wrong', 'it has two rows in one frame');
@@ -310,9 +342,13 @@ export class StreamVerifier {
     }
     const healedUp = startUp - meter.up;
     const healedDown = startDown - meter.down;
-    if (startUp < 0n || startDown < 0n || healedUp < 0n || healedDown < 0n) throw wrong('sums_wrong', 'bytes are counted twice');
+    if (startUp < 0n || startDown < 0n || healedUp < 0n || healedDown < 0n)
+      throw wrong('sums_wrong', 'bytes are counted twice');
     if ((healedUp > 0n || healedDown > 0n) && !this.#isAfterGap(meter.at)) {
-      throw wrong('sums_wrong', `${String(healedUp + healedDown)} bytes are missing before seq ${String(header.seq)}`);
+      throw wrong(
+        'sums_wrong',
+        `${String(healedUp + healedDown)} bytes are missing before seq ${String(header.seq)}`,
+      );
     }
     meter.up = row.cumulativeUp;
     meter.down = row.cumulativeDown;
@@ -338,7 +374,8 @@ export async function verifyFrames(
   let last: StreamVerifier | undefined;
   for await (const frame of frames) {
     // A header too damaged to name its node belongs to the stream that was being read.
-    const nodeId = frame.header.length >= 20 ? idFromBytes(frame.header, 4) : (last?.report.nodeId ?? idFromBytes(NO_ID));
+    const nodeId =
+      frame.header.length >= 20 ? idFromBytes(frame.header, 4) : (last?.report.nodeId ?? idFromBytes(NO_ID));
     let stream = streams.get(nodeId);
     if (stream === undefined) streams.set(nodeId, (stream = new StreamVerifier(nodeId, options)));
     stream.accept(frame);

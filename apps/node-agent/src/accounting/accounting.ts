@@ -131,7 +131,9 @@ export async function createAccounting(deps: AccountingDeps): Promise<Accounting
   const nodeBytes = Buffer.from(idBytes(deps.nodeId));
   const identity = (): SigningIdentity | null => {
     const own = deps.identity();
-    return own === null ? null : { nodeId: nodeBytes, certificateSerial: own.serial, privateKey: own.privateKey };
+    return own === null
+      ? null
+      : { nodeId: nodeBytes, certificateSerial: own.serial, privateKey: own.privateKey };
   };
   const sampler: Sampler = new Sampler({
     engines: deps.engines,
@@ -163,7 +165,8 @@ export async function createAccounting(deps: AccountingDeps): Promise<Accounting
   return {
     start() {
       if (wal.corruptRecords > 0) log.error({ count: wal.corruptRecords }, 'the journal has damaged records');
-      if (deps.bufferMode === 'amnesia') log.warn({}, 'buffer mode amnesia: unsent usage goes with this process');
+      if (deps.bufferMode === 'amnesia')
+        log.warn({}, 'buffer mode amnesia: unsent usage goes with this process');
       sampler.start();
       sender.start();
     },

@@ -27,7 +27,8 @@ export interface Answer {
  * StreamRefused for a fork.
  */
 export function agree(wal: Wal, answer: Answer): 'goOn' | 'begin' | 'reopen' {
-  if (answer.epoch === 0 || answer.nextSeq === 0n) throw new AppError('invalid_input', 'the answer has no epoch');
+  if (answer.epoch === 0 || answer.nextSeq === 0n)
+    throw new AppError('invalid_input', 'the answer has no epoch');
   if (answer.epoch !== wal.state.epoch || answer.baselinesNeeded) return 'begin';
   const before = answer.nextSeq - 1n;
   const { nextSeq, acked } = wal.state;

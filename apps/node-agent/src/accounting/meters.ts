@@ -14,7 +14,13 @@ import type { CounterReading } from '../engines/engine.js';
 import { idBytes } from '@penstock/domain/ids';
 import { BYTES_MAX } from '@penstock/domain/terms';
 import { blake3Digest } from '@penstock/ledger/digest';
-import { openedMeters, sampleRows, type FrameView, type OpenedMeter, type SampleRow } from '@penstock/ledger/frame';
+import {
+  openedMeters,
+  sampleRows,
+  type FrameView,
+  type OpenedMeter,
+  type SampleRow,
+} from '@penstock/ledger/frame';
 
 export const NO_ID: Buffer = Buffer.alloc(16);
 /** openedSeq of a meter that an earlier epoch opened. */
@@ -133,7 +139,8 @@ export class MeterBook {
       }
       meter.seenAtRead = read;
       if (meter.tenant === null) {
-        meter.tenant = tenantOf(reading.subscriptionId) ?? this.#tenants.get(meter.subscription.toString('hex')) ?? null;
+        meter.tenant =
+          tenantOf(reading.subscriptionId) ?? this.#tenants.get(meter.subscription.toString('hex')) ?? null;
         if (meter.tenant !== null) this.#rememberTenant(meter);
         else seen.tenantless++;
       }
@@ -155,7 +162,11 @@ export class MeterBook {
    * Rows for the next frame, at most `rowsMax` of at most `tenantsMax` tenants; `more` says that some had to wait.
    * `lost`: seqs of frames that a gap frame replaced and no frame has healed yet.
    */
-  pending(rowsMax: number, tenantsMax: number, lost: ReadonlySet<bigint>): { rows: PendingRow[]; more: boolean } {
+  pending(
+    rowsMax: number,
+    tenantsMax: number,
+    lost: ReadonlySet<bigint>,
+  ): { rows: PendingRow[]; more: boolean } {
     const rows: PendingRow[] = [];
     const tenants = new Set<string>();
     let more = false;
@@ -210,7 +221,13 @@ export class MeterBook {
   }
 
   /** Replays a value that was journalled outside a frame. */
-  applyReading(number: bigint, identity: MeterIdentity, tenant: Buffer | null, up: bigint, down: bigint): void {
+  applyReading(
+    number: bigint,
+    identity: MeterIdentity,
+    tenant: Buffer | null,
+    up: bigint,
+    down: bigint,
+  ): void {
     const meter = this.#at(number, identity.engine, identity.subscription);
     meter.boot ??= Buffer.from(identity.boot);
     meter.device ??= Buffer.from(identity.device);
@@ -271,7 +288,8 @@ export class MeterBook {
   }
 
   #isDead(meter: Meter, acked: bigint): boolean {
-    const settled = meter.readUp === meter.baseUp && meter.readDown === meter.baseDown && meter.lastSeq <= acked;
+    const settled =
+      meter.readUp === meter.baseUp && meter.readDown === meter.baseDown && meter.lastSeq <= acked;
     return settled && (this.#reads.get(meter.engine) ?? 0) - meter.seenAtRead > PRUNE_AFTER_READS;
   }
 

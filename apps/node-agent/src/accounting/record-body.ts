@@ -83,7 +83,10 @@ export function encodeReadingsBody(body: ReadingsBody): Buffer {
   out.u32(body.readings.length);
   for (const { number, identity, tenant, up, down } of body.readings) {
     out.u64(number).u8(identity.engine).raw(identity.boot).raw(identity.subscription).raw(identity.device);
-    out.raw(tenant ?? NO_ID).u64(up).u64(down);
+    out
+      .raw(tenant ?? NO_ID)
+      .u64(up)
+      .u64(down);
   }
   return out.done();
 }
@@ -141,7 +144,8 @@ export function decodeCheckpoint(body: Buffer): JournalState {
   state.link = Buffer.from(reader.take(DIGEST_BYTES));
   state.acked = reader.u64();
   state.ackedLink = Buffer.from(reader.take(DIGEST_BYTES));
-  if (state.nextSeq === 0n || state.acked >= state.nextSeq) throw badRecord('checkpoint has no sound numbering');
+  if (state.nextSeq === 0n || state.acked >= state.nextSeq)
+    throw badRecord('checkpoint has no sound numbering');
   state.windowEndMs = reader.ms();
   state.engines = readEngines(reader);
   state.marks = readMarks(reader);
@@ -158,9 +162,20 @@ export function decodeCheckpoint(body: Buffer): JournalState {
 function writeMeter(out: Buffer, start: number, meter: Meter): number {
   let at = out.writeBigUInt64BE(meter.number, start);
   at = out.writeUInt8(meter.engine, at);
-  at = out.writeUInt8((meter.boot === null ? 0 : KNOWN_BOOT) | (meter.tenant === null ? 0 : KNOWN_TENANT), at);
-  for (const id of [meter.boot, meter.subscription, meter.device, meter.tenant]) at += (id ?? NO_ID).copy(out, at);
-  for (const value of [meter.baseUp, meter.baseDown, meter.readUp, meter.readDown, meter.lastSeq, meter.openedSeq]) {
+  at = out.writeUInt8(
+    (meter.boot === null ? 0 : KNOWN_BOOT) | (meter.tenant === null ? 0 : KNOWN_TENANT),
+    at,
+  );
+  for (const id of [meter.boot, meter.subscription, meter.device, meter.tenant])
+    at += (id ?? NO_ID).copy(out, at);
+  for (const value of [
+    meter.baseUp,
+    meter.baseDown,
+    meter.readUp,
+    meter.readDown,
+    meter.lastSeq,
+    meter.openedSeq,
+  ]) {
     at = out.writeBigUInt64BE(value, at);
   }
   return at;
@@ -198,7 +213,11 @@ function bytesValue(reader: ByteReader): bigint {
 
 function writeEngines(out: ByteWriter, engines: ReadonlyMap<number, EngineRead>): void {
   out.u8(engines.size);
-  for (const [engine, { readMs, ended }] of engines) out.u8(engine).ms(readMs).u8(ended ? 1 : 0);
+  for (const [engine, { readMs, ended }] of engines)
+    out
+      .u8(engine)
+      .ms(readMs)
+      .u8(ended ? 1 : 0);
 }
 
 function readEngines(reader: ByteReader): Map<number, EngineRead> {
@@ -212,7 +231,11 @@ function readEngines(reader: ByteReader): Map<number, EngineRead> {
 function writeMarks(out: ByteWriter, marks: readonly LossMark[]): void {
   out.u32(marks.length);
   for (const mark of marks) {
-    out.u8(mark.kind === 'engine_died' ? 1 : 2).u8(mark.engine).ms(mark.fromMs).ms(mark.toMs);
+    out
+      .u8(mark.kind === 'engine_died' ? 1 : 2)
+      .u8(mark.engine)
+      .ms(mark.fromMs)
+      .ms(mark.toMs);
   }
 }
 

@@ -198,7 +198,8 @@ export class Sampler {
       return;
     }
     reader.failures = 0;
-    if (this.#readers.every((one) => one.failures < UNREADABLE_AFTER_FAILURES)) this.degraded.delete('engine_unreadable');
+    if (this.#readers.every((one) => one.failures < UNREADABLE_AFTER_FAILURES))
+      this.degraded.delete('engine_unreadable');
     this.#take(reader, readings, atMs);
   }
 
@@ -214,11 +215,24 @@ export class Sampler {
     reader.lastReadMs = atMs;
     if (seen.fell > 0) {
       this.fallenCounters += seen.fell;
-      this.deps.log.error({ engine: reader.name, count: seen.fell }, 'counters fell without reason; counted as new meters');
+      this.deps.log.error(
+        { engine: reader.name, count: seen.fell },
+        'counters fell without reason; counted as new meters',
+      );
     }
-    this.#tell('counter_saturated', seen.saturated, reader.name, 'counters are at the end of what can be stored');
+    this.#tell(
+      'counter_saturated',
+      seen.saturated,
+      reader.name,
+      'counters are at the end of what can be stored',
+    );
     if (seen.tenantless === 0) this.degraded.delete('tenant_unknown');
-    this.#tell('tenant_unknown', seen.tenantless, reader.name, 'counters of subscriptions with no known tenant');
+    this.#tell(
+      'tenant_unknown',
+      seen.tenantless,
+      reader.name,
+      'counters of subscriptions with no known tenant',
+    );
   }
 
   /** Logged when it begins, not with every read. */
@@ -260,8 +274,16 @@ export class Sampler {
     const { state } = this.deps.wal;
     const readMs = state.engines.get(reader.number)?.readMs ?? 0;
     const fromMs = readMs === 0 ? atMs : Math.min(readMs, atMs);
-    addMark(state, { kind: 'engine_died', engine: reader.number, fromMs: Math.round(fromMs), toMs: Math.round(atMs) });
-    this.deps.log.warn({ engine: reader.name, ms: Math.round(atMs - fromMs) }, 'the engine died; the loss is marked');
+    addMark(state, {
+      kind: 'engine_died',
+      engine: reader.number,
+      fromMs: Math.round(fromMs),
+      toMs: Math.round(atMs),
+    });
+    this.deps.log.warn(
+      { engine: reader.name, ms: Math.round(atMs - fromMs) },
+      'the engine died; the loss is marked',
+    );
   }
 
   async #sealOnce(): Promise<void> {
@@ -284,7 +306,8 @@ export class Sampler {
       }
       this.degraded.delete('journal_unwritable');
     } catch (error) {
-      if (!this.degraded.has('journal_unwritable')) this.deps.log.error({ error }, 'the journal cannot be written');
+      if (!this.degraded.has('journal_unwritable'))
+        this.deps.log.error({ error }, 'the journal cannot be written');
       this.degraded.add('journal_unwritable');
     } finally {
       this.#writingSinceMono = null;
@@ -306,7 +329,8 @@ export class Sampler {
       full = !wal.hasRoom(bytesOf(rows), urgent);
       return full ? null : { sealed: sealFrame(state, identity, window, rows), rows };
     });
-    if (full && !this.degraded.has('journal_full')) this.deps.log.warn({ bytes: wal.bytes }, 'the journal is full');
+    if (full && !this.degraded.has('journal_full'))
+      this.deps.log.warn({ bytes: wal.bytes }, 'the journal is full');
     if (full) this.degraded.add('journal_full');
     else this.degraded.delete('journal_full');
     return done;
@@ -318,7 +342,9 @@ export class Sampler {
     const journalled = this.deps.wal.state.windowEndMs;
     const sinceJournalMs = endMs - journalled;
     const lengthMs =
-      this.#firstWindow && journalled > 0 && sinceJournalMs > 0 ? sinceJournalMs : nowMono - this.#windowBeganMono;
+      this.#firstWindow && journalled > 0 && sinceJournalMs > 0
+        ? sinceJournalMs
+        : nowMono - this.#windowBeganMono;
     return { startMs: endMs - lengthMs, lengthMs };
   }
 

@@ -20,7 +20,6 @@ import type { SigningIdentity } from './wal.js';
 /** 100,000 rows with as many opened meters are 11.4 MB: below the largest frame. */
 export const FRAME_ROWS_MAX = 100_000;
 
-
 export interface Window {
   startMs: number;
   lengthMs: number;
@@ -42,7 +41,13 @@ export function sealFrame(
   const slices = partsByTenant(rows).map((part): SliceView => {
     const prevDigest = state.sliceHeads.get(part.tenantId.toString('hex')) ?? ZERO_DIGEST;
     const payload = encodePayload(part.opened, part.rows);
-    return { tenantId: part.tenantId, opened: part.opened.length, rows: part.rows.length, prevDigest, payload };
+    return {
+      tenantId: part.tenantId,
+      opened: part.opened.length,
+      rows: part.rows.length,
+      prevDigest,
+      payload,
+    };
   });
   const headerBytes = encodeHeader(
     {

@@ -132,7 +132,10 @@ export class Sender {
     }
     const waitMs = this.#backoffMs();
     const code = error instanceof AppError ? error.code : 'internal';
-    this.deps.log.warn({ code, error, attempt: this.#attempt, delayMs: Math.round(waitMs) }, 'the usage stream ended');
+    this.deps.log.warn(
+      { code, error, attempt: this.#attempt, delayMs: Math.round(waitMs) },
+      'the usage stream ended',
+    );
     return waitMs;
   }
 
@@ -160,9 +163,12 @@ export class Sender {
   /** One stream, from Open to its end. */
   async #stream(): Promise<void> {
     const { client, wal, timers } = this.deps;
-    const stream = openBidi<IngestRequest, IngestResponse>((metadata, options) => client.ingest(metadata, options), {
-      signal: this.#stop.signal,
-    });
+    const stream = openBidi<IngestRequest, IngestResponse>(
+      (metadata, options) => client.ingest(metadata, options),
+      {
+        signal: this.#stop.signal,
+      },
+    );
     const responses = stream[Symbol.asyncIterator]();
     let flow: Flow | undefined;
     try {
@@ -176,7 +182,8 @@ export class Sender {
       }
       this.deps.onServerTime(Number(opened.serverTimeMs));
       const next = agree(wal, opened);
-      if (next === 'reopen') throw new AppError('unavailable', 'journal and ledger do not fit; a new epoch is needed');
+      if (next === 'reopen')
+        throw new AppError('unavailable', 'journal and ledger do not fit; a new epoch is needed');
       if (next === 'begin') await this.#beginEpoch(opened);
       this.status.connected = true;
       this.status.refused = null;
@@ -201,7 +208,10 @@ export class Sender {
     const { wal } = this.deps;
     if (!wal.acknowledge(wal.state.epoch, seq)) {
       wal.abandonEpoch();
-      throw new AppError('unavailable', 'the ledger has a frame that this journal lost; a new epoch is needed');
+      throw new AppError(
+        'unavailable',
+        'the ledger has a frame that this journal lost; a new epoch is needed',
+      );
     }
     this.#attempt = 0;
     this.#tellWaiters();
@@ -218,7 +228,12 @@ export class Sender {
     const { wal, nodeId, agentVersion, clock } = this.deps;
     const { epoch, seq, link, oldestSeq } = wal.head();
     const clockMs = BigInt(Math.round(clock.now()));
-    return { message: { $case: 'open', value: { nodeId, agentVersion, epoch, seq, digest: link, clockMs, oldestSeq } } };
+    return {
+      message: {
+        $case: 'open',
+        value: { nodeId, agentVersion, epoch, seq, digest: link, clockMs, oldestSeq },
+      },
+    };
   }
 
   async #beginEpoch(opened: Opened): Promise<void> {
@@ -329,7 +344,8 @@ class Flow {
     this.#armAnswerTimer();
     switch (message?.$case) {
       case 'accepted':
-        if (message.value.epoch !== this.deps.wal.state.epoch) throw new AppError('invalid_input', 'another epoch was accepted');
+        if (message.value.epoch !== this.deps.wal.state.epoch)
+          throw new AppError('invalid_input', 'another epoch was accepted');
         if (message.value.seq > this.deps.wal.state.acked) this.#rewinds = 0;
         this.onAccepted(message.value.seq);
         if (this.#next <= message.value.seq) this.#next = message.value.seq + 1n;
@@ -353,7 +369,8 @@ class Flow {
 
   #rewind(seq: bigint): void {
     const { acked, nextSeq } = this.deps.wal.state;
-    if (seq <= acked || seq > nextSeq) throw new AppError('frame_out_of_order', 'the ledger expects a frame we do not have');
+    if (seq <= acked || seq > nextSeq)
+      throw new AppError('frame_out_of_order', 'the ledger expects a frame we do not have');
     if (++this.#rewinds > REWINDS_MAX) throw new AppError('unavailable', 'no progress on this stream');
     if (seq >= this.#next) return;
     this.#next = seq;
@@ -403,7 +420,15 @@ class Flow {
     for (let part = 0; part < parts; part++) {
       const data = frameBytes.subarray(part * MESSAGE_BYTES_MAX, (part + 1) * MESSAGE_BYTES_MAX);
       const last = part === parts - 1;
-      const value = { epoch, seq, part, parts, data, signature: last ? signature : Buffer.alloc(0), traceparent: '' };
+      const value = {
+        epoch,
+        seq,
+        part,
+        parts,
+        data,
+        signature: last ? signature : Buffer.alloc(0),
+        traceparent: '',
+      };
       await this.stream.write({ message: { $case: 'part', value } });
     }
   }
@@ -416,4 +441,3 @@ class Flow {
     });
   }
 }
-

@@ -41,10 +41,16 @@ export async function openDiskFiles(directory: string): Promise<WalFiles> {
   if (!stat.isDirectory()) throw unusable(directory, 'is not a directory.');
   const uid = process.getuid?.();
   if (uid !== undefined && stat.uid !== uid) {
-    throw unusable(directory, `belongs to uid ${String(stat.uid)}, but the agent runs as uid ${String(uid)}.`);
+    throw unusable(
+      directory,
+      `belongs to uid ${String(stat.uid)}, but the agent runs as uid ${String(uid)}.`,
+    );
   }
   if ((stat.mode & 0o077) !== 0) {
-    throw unusable(directory, `may be read by others (mode ${(stat.mode & 0o777).toString(8)}). Run: chmod 700.`);
+    throw unusable(
+      directory,
+      `may be read by others (mode ${(stat.mode & 0o777).toString(8)}). Run: chmod 700.`,
+    );
   }
   const files = new DiskFiles(directory);
   try {

@@ -56,7 +56,10 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
   } finally {
     await rm(offer, { force: true });
   }
-  throw new AppError('failed_precondition', `ERR_WAL_DIR_UNUSABLE: the lock in ${directory} changes hands too often.`);
+  throw new AppError(
+    'failed_precondition',
+    `ERR_WAL_DIR_UNUSABLE: the lock in ${directory} changes hands too often.`,
+  );
 }
 
 async function removeStale(path: string, aside: string): Promise<void> {

@@ -5,7 +5,13 @@ import type { LossMark } from '@penstock/ledger/frame';
 import type { WalFiles } from './wal-files.js';
 import { addMark, advance, emptyState, type JournalState } from './journal-state.js';
 import { scanSegment, SEGMENT_HEADER_BYTES, type ScannedRecord } from './record.js';
-import { decodeAckBody, decodeCheckpoint, decodeFrameBody, decodeReadingsBody, type FrameBody } from './record-body.js';
+import {
+  decodeAckBody,
+  decodeCheckpoint,
+  decodeFrameBody,
+  decodeReadingsBody,
+  type FrameBody,
+} from './record-body.js';
 
 /** Where a sealed frame lies, and what its neighbours need to know of it. */
 export interface FramePlace {
@@ -79,7 +85,8 @@ class Replayer {
 
   finish(nowMs: number): Replay {
     const state = this.#state;
-    for (const seq of this.#frames.keys()) if (seq <= state.acked || seq >= state.nextSeq) this.#frames.delete(seq);
+    for (const seq of this.#frames.keys())
+      if (seq <= state.acked || seq >= state.nextSeq) this.#frames.delete(seq);
     for (const seq of this.#skipped) {
       if (this.#frames.has(seq)) continue;
       if (seq <= state.acked) this.#baseless = true;

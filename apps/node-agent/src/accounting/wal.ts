@@ -7,11 +7,23 @@ import type { KeyObject } from 'node:crypto';
 import { AppError } from '@penstock/domain/errors';
 import { digestsOfFrame, frameLink } from '@penstock/ledger/chain';
 import { signDigest } from '@penstock/ledger/digest';
-import { decodeFrame, encodeHeader, WINDOW_MS_MAX, ZERO_DIGEST, type FrameHeader } from '@penstock/ledger/frame';
+import {
+  decodeFrame,
+  encodeHeader,
+  WINDOW_MS_MAX,
+  ZERO_DIGEST,
+  type FrameHeader,
+} from '@penstock/ledger/frame';
 import type { Mutex } from '../engines/wireguard/mutex.js';
 import { addMark, advance, type JournalState } from './journal-state.js';
 import type { Meter, PendingRow } from './meters.js';
-import { decodeRecord, encodeRecord, encodeSegmentHeader, RECORD_HEADER_BYTES, type RecordType } from './record.js';
+import {
+  decodeRecord,
+  encodeRecord,
+  encodeSegmentHeader,
+  RECORD_HEADER_BYTES,
+  type RecordType,
+} from './record.js';
 import {
   decodeFrameBody,
   encodeAckBody,
@@ -132,7 +144,9 @@ export class Wal {
    * Seals what `build` makes of the state (null: nothing to seal). True when a frame is on disk and the state has moved;
    * throws unavailable when it could not be written.
    */
-  async seal(build: (state: JournalState) => { sealed: SealedFrame; rows: readonly PendingRow[] } | null): Promise<boolean> {
+  async seal(
+    build: (state: JournalState) => { sealed: SealedFrame; rows: readonly PendingRow[] } | null,
+  ): Promise<boolean> {
     return this.options.turns.run(async () => {
       const { state } = this;
       const built = this.canSeal ? build(state) : null;
@@ -188,7 +202,9 @@ export class Wal {
   async frameAt(seq: bigint): Promise<SealedFrame | null> {
     const place = this.frames.get(seq);
     if (place === undefined) return null;
-    const bytes = await this.options.files.readAt(segmentName(place.segment), place.offset, place.length).catch(() => null);
+    const bytes = await this.options.files
+      .readAt(segmentName(place.segment), place.offset, place.length)
+      .catch(() => null);
     // It may have been acknowledged and removed while we read.
     if (this.frames.get(seq) !== place) return null;
     const record = bytes === null ? null : decodeRecord(place.segment, bytes, 0);
@@ -236,7 +252,12 @@ export class Wal {
       const { digest } = digestsOfFrame(view);
       const sealed: SealedFrame = { frameBytes, signature: signDigest(digest, identity.privateKey) };
       const place = await this.#write('gap', encodeFrameBody(state.engines, state.acked, sealed));
-      this.frames.set(seq, { ...place, link: Buffer.from(frameLink(view, digest)), windowEndMs: toMs, marks: header.marks });
+      this.frames.set(seq, {
+        ...place,
+        link: Buffer.from(frameLink(view, digest)),
+        windowEndMs: toMs,
+        marks: header.marks,
+      });
       state.lost.add(seq);
       state.doubtful.delete(seq);
       return sealed;
@@ -315,7 +336,8 @@ export class Wal {
     this.#closed = true;
     try {
       await this.options.turns.run(async () => {
-        if (this.#active !== null) await this.#write('ack', encodeAckBody(this.state.epoch, this.state.acked));
+        if (this.#active !== null)
+          await this.#write('ack', encodeAckBody(this.state.epoch, this.state.acked));
       });
     } finally {
       await this.options.files.close();

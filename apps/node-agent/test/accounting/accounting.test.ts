@@ -103,7 +103,9 @@ describe('sending', () => {
     const accounting = await agent({ random: () => 0.05 });
     accounting.start();
     for (let i = 0; i < 150; i++) {
-      for (const id of ids) if (random() < 0.3) engine.move(id, BigInt(Math.floor(random() * 1e6)), BigInt(Math.floor(random() * 1e9)));
+      for (const id of ids)
+        if (random() < 0.3)
+          engine.move(id, BigInt(Math.floor(random() * 1e6)), BigInt(Math.floor(random() * 1e9)));
       await accounting.readAndSeal();
     }
     // A swallowed answer is made good by the next one.
@@ -192,7 +194,8 @@ describe('the journal on disk', () => {
     accounting.start();
     await settled(accounting);
     expect((await stat(directory)).mode & 0o777).toBe(0o700);
-    for (const name of await readdir(directory)) expect((await stat(join(directory, name))).mode & 0o777, name).toBe(0o600);
+    for (const name of await readdir(directory))
+      expect((await stat(join(directory, name))).mode & 0o777, name).toBe(0o600);
   });
 
   test('acknowledged segments go, and the journal stays small', async () => {
@@ -222,7 +225,10 @@ describe('the journal on disk', () => {
   test('a directory open to others, a file in its place, a place that cannot be made: one clear sentence', async () => {
     await mkdir(directory, { mode: 0o700 });
     await chmod(directory, 0o755);
-    await expect(agent()).rejects.toMatchObject({ code: 'failed_precondition', message: expect.stringMatching(/ERR_WAL_DIR_UNUSABLE.*755.*chmod 700/) as string });
+    await expect(agent()).rejects.toMatchObject({
+      code: 'failed_precondition',
+      message: expect.stringMatching(/ERR_WAL_DIR_UNUSABLE.*755.*chmod 700/) as string,
+    });
     await rm(directory, { recursive: true });
     await writeFile(directory, 'x');
     await expect(agent()).rejects.toThrow('ERR_WAL_DIR_UNUSABLE');

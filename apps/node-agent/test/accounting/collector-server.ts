@@ -19,7 +19,8 @@ import type { ModelLedger } from './model-ledger.js';
 
 export interface Faults {
   /** Called for each frame; what happens to it and its answer. */
-  next(): 'none' | 'lose frame' | 'lose answer' | 'double answer' | 'busy' | 'end' | 'end after accept' | 'refuse';
+  next():
+    'none' | 'lose frame' | 'lose answer' | 'double answer' | 'busy' | 'end' | 'end after accept' | 'refuse';
 }
 
 export const noFaults: Faults = { next: () => 'none' };
@@ -65,7 +66,8 @@ export async function startCollector(ledger: ModelLedger, nodeId: NodeId): Promi
               cumulativeUp: known.up,
               cumulativeDown: known.down,
             }));
-            for (let at = 0; at < meters.length; at += 500) await stream.write({ meters: meters.slice(at, at + 500) });
+            for (let at = 0; at < meters.length; at += 500)
+              await stream.write({ meters: meters.slice(at, at + 500) });
           }),
         },
       ],
@@ -99,7 +101,10 @@ async function serve(
     if (message?.$case === 'open') {
       const { epoch, seq, digest, oldestSeq } = message.value;
       const grant = ledger.open({ epoch, seq, link: digest, oldestSeq });
-      const sliceHeads = [...grant.sliceHeads].map(([tenant, head]) => ({ tenantId: Buffer.from(tenant, 'hex'), digest: head }));
+      const sliceHeads = [...grant.sliceHeads].map(([tenant, head]) => ({
+        tenantId: Buffer.from(tenant, 'hex'),
+        digest: head,
+      }));
       const value = {
         epoch: grant.epoch,
         nextSeq: grant.nextSeq,
@@ -140,7 +145,9 @@ async function take(
     return true;
   }
   if (fault === 'refuse') {
-    await stream.write({ message: { $case: 'refused', value: { seq, code: 'signature_invalid', message: 'no' } } });
+    await stream.write({
+      message: { $case: 'refused', value: { seq, code: 'signature_invalid', message: 'no' } },
+    });
     return false;
   }
   const verdict = ledger.receive({ frameBytes, signature });

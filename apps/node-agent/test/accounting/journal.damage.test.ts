@@ -25,7 +25,8 @@ async function scene(seed: number, frames: number, accepted: number, lost = 0): 
   await node.boot();
   await node.exchange(ledger);
   for (let i = 0; i < frames; i++) {
-    for (const key of node.keys) if (random() < 0.6) node.engineOf(key).move(key, bytes(random), bytes(random));
+    for (const key of node.keys)
+      if (random() < 0.6) node.engineOf(key).move(key, bytes(random), bytes(random));
     expect(await node.readAndSeal()).toBe(true);
     if (i + 1 === accepted) await node.exchange(ledger, Infinity, lost);
     if (i % 5 === 4) {
@@ -41,7 +42,9 @@ function bytes(random: () => number): bigint {
 }
 
 /** Where each record of each segment lies. */
-function places(files: CrashingFiles): { name: string; offset: number; length: number; type: string; body: Buffer }[] {
+function places(
+  files: CrashingFiles,
+): { name: string; offset: number; length: number; type: string; body: Buffer }[] {
   return files
     .names()
     .filter((name) => name.endsWith('.wal'))
@@ -80,7 +83,7 @@ describe('a damaged record', () => {
       expect(count).toBeGreaterThan(14);
       for (let i = 0; i < count; i++) {
         const one = await scene(1, 14, 4, 2);
-        const place = places(one.node.files)[i] as (ReturnType<typeof places>)[number];
+        const place = places(one.node.files)[i] as ReturnType<typeof places>[number];
         // Bytes of lives that ended stand only in their frames: what is lost with one is measured, not guessed.
         const lostAtMost = place.type === 'frame' ? bytesOfEndedLives(place.body, one) : 0n;
         one.node.files.corrupt(place.name, (all) => damage(all, place.offset, place.length));
@@ -91,7 +94,8 @@ describe('a damaged record', () => {
         expect(missing, `record ${String(i)} (${place.type})`).toBeLessThanOrEqual(lostAtMost);
         if (what === 'a flipped bit in the body') expect(one.node.wal.corruptRecords).toBe(1);
         gaps += one.ledger.verifier.report.gaps.length;
-        if (missing > 0n) expect(one.ledger.verifier.report.marks.some((mark) => mark.kind === 'record_lost')).toBe(true);
+        if (missing > 0n)
+          expect(one.ledger.verifier.report.marks.some((mark) => mark.kind === 'record_lost')).toBe(true);
       }
       expect(gaps).toBeGreaterThan(0);
     }, 60_000);
@@ -99,12 +103,15 @@ describe('a damaged record', () => {
 
   /** Bytes in the frame's rows of meters whose life is over, so that no engine can show them again. */
   function bytesOfEndedLives(body: Buffer, one: Scene): bigint {
-    const living = new Set(one.node.engines.flatMap((engine) => [...engine.lives.values()].map((life) => life.boot)));
+    const living = new Set(
+      one.node.engines.flatMap((engine) => [...engine.lives.values()].map((life) => life.boot)),
+    );
     let sum = 0n;
     for (const slice of decodeFrameBody(body).view.slices) {
       for (const row of sampleRows(slice)) {
         const boot = one.node.wal.state.meters.get(row.meter)?.boot;
-        if (boot === undefined || boot === null || !living.has(boot.toString('hex'))) sum += row.deltaUp + row.deltaDown;
+        if (boot === undefined || boot === null || !living.has(boot.toString('hex')))
+          sum += row.deltaUp + row.deltaDown;
       }
     }
     return sum;
@@ -124,7 +131,9 @@ describe('a damaged record', () => {
 
   test('a record that rots while the agent runs heals in full, also for meters that never move again', async () => {
     const one = await scene(3, 8, 2);
-    const [place] = places(one.node.files).filter((candidate) => candidate.type === 'frame').slice(4, 5);
+    const [place] = places(one.node.files)
+      .filter((candidate) => candidate.type === 'frame')
+      .slice(4, 5);
     if (place === undefined) throw new Error('no such record');
     one.node.files.corrupt(place.name, (all) => flipped(all, place.offset + 50));
     await one.node.settle(one.ledger);
@@ -135,7 +144,9 @@ describe('a damaged record', () => {
 
   test('a gap frame that was sent keeps its bytes when it is sent again after a restart', async () => {
     const one = await scene(4, 8, 2);
-    const [place] = places(one.node.files).filter((candidate) => candidate.type === 'frame').slice(3, 4);
+    const [place] = places(one.node.files)
+      .filter((candidate) => candidate.type === 'frame')
+      .slice(3, 4);
     if (place === undefined) throw new Error('no such record');
     one.node.files.corrupt(place.name, (all) => flipped(all, place.offset + 50));
     one.node.files = one.node.files.reopen();

@@ -19,10 +19,21 @@ type Step =
   | { kind: 'cut'; after: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('traffic' as const), key: fc.nat(7), up: fc.nat(5000), down: fc.nat(90_000) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('traffic' as const),
+      key: fc.nat(7),
+      up: fc.nat(5000),
+      down: fc.nat(90_000),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('read' as const) }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('seal' as const) }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('exchange' as const), frames: fc.nat(6), lost: fc.nat(3) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant('exchange' as const), frames: fc.nat(6), lost: fc.nat(3) }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('again' as const), key: fc.nat(7) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('kill' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('cut' as const), after: fc.nat(12) }) },
@@ -119,7 +130,9 @@ async function play(steps: Step[], seed: number, cutAt = Infinity): Promise<numb
 describe('the journal over a disk that loses power', () => {
   test('any order of crashes, lost answers and restarts keeps totals exact', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 60 }), fc.integer(), (steps, seed) => play(steps, seed).then(() => undefined)),
+      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 60 }), fc.integer(), (steps, seed) =>
+        play(steps, seed).then(() => undefined),
+      ),
       { numRuns: 600 },
     );
   });
@@ -128,7 +141,12 @@ describe('the journal over a disk that loses power', () => {
     const random = seeded(20);
     const steps: Step[] = [];
     for (let i = 0; i < 36; i++) {
-      steps.push({ kind: 'traffic', key: Math.floor(random() * 8), up: Math.floor(random() * 1e6), down: Math.floor(random() * 1e9) });
+      steps.push({
+        kind: 'traffic',
+        key: Math.floor(random() * 8),
+        up: Math.floor(random() * 1e6),
+        down: Math.floor(random() * 1e9),
+      });
       if (i % 2 === 0) steps.push({ kind: 'seal' });
       if (i % 6 === 5) steps.push({ kind: 'exchange', frames: 5, lost: i % 3 });
       if (i % 10 === 9) steps.push({ kind: 'again', key: Math.floor(random() * 8) });

@@ -13,7 +13,12 @@ import type { NewEpoch, SigningIdentity } from '../../src/accounting/wal.js';
 const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
 export function testIdentity(nodeId: Buffer): SigningIdentity & { publicKey: KeyObject } {
-  return { nodeId, certificateSerial: Buffer.alloc(16, 7), privateKey: keys.privateKey, publicKey: keys.publicKey };
+  return {
+    nodeId,
+    certificateSerial: Buffer.alloc(16, 7),
+    privateKey: keys.privateKey,
+    publicKey: keys.publicKey,
+  };
 }
 
 export interface Grant extends Omit<NewEpoch, 'nowMs'> {
@@ -44,8 +49,10 @@ export class ModelLedger {
   open(head: { epoch: number; seq: bigint; link: Buffer; oldestSeq: bigint }): Grant {
     if (head.epoch === this.epoch && this.epoch > 0 && head.oldestSeq <= this.seq + 1n) {
       if (head.seq > this.seq) return this.#same();
-      const mine = head.seq === 0n ? undefined : this.#digests.get(`${String(this.epoch)}/${String(head.seq)}`);
-      if (head.seq === this.seq && (head.seq === 0n || mine?.link.equals(head.link) === true)) return this.#same();
+      const mine =
+        head.seq === 0n ? undefined : this.#digests.get(`${String(this.epoch)}/${String(head.seq)}`);
+      if (head.seq === this.seq && (head.seq === 0n || mine?.link.equals(head.link) === true))
+        return this.#same();
       if (head.seq > 0n && mine?.link.equals(head.link) !== true) throw new Error('frozen: fork');
     }
     this.epoch = Math.max(this.epoch, head.epoch) + 1;

@@ -153,7 +153,8 @@ export class SimNode {
     const answers: bigint[] = [];
     let seq = nextSeq;
     for (let sent = 0; sent < frames && seq < this.wal.state.nextSeq; sent++) {
-      const frame = (await this.wal.frameAt(seq)) ?? (await this.wal.appendGap(seq, testIdentity(this.nodeId)));
+      const frame =
+        (await this.wal.frameAt(seq)) ?? (await this.wal.appendGap(seq, testIdentity(this.nodeId)));
       const verdict = ledger.receive(frame);
       if (verdict.kind === 'expected') throw new Error('the ledger expected another frame');
       answers.push(seq);
