@@ -1,4 +1,4 @@
-import { Controller, Get } from '@nestjs/common';
+import { Controller, Get, Header } from '@nestjs/common';
 import { z } from 'zod';
 import { Context } from '../context.js';
 import { openApiDocument } from './openapi.js';
@@ -7,15 +7,17 @@ import { RouteTable } from './routes.js';
 
 @Controller('api/v1/openapi.json')
 export class OpenApiController {
-  readonly #document: object;
+  /** Text, once: the document never changes while we run. */
+  readonly #document: string;
 
   constructor(routes: RouteTable, context: Context) {
-    this.#document = openApiDocument(routes.routes, context.config.PUBLIC_URL);
+    this.#document = JSON.stringify(openApiDocument(routes.routes, context.config.PUBLIC_URL));
   }
 
   @Get()
   @Public({ summary: 'This document', reply: z.record(z.string(), z.unknown()) })
-  get(): object {
+  @Header('content-type', 'application/json; charset=utf-8')
+  get(): string {
     return this.#document;
   }
 }

@@ -10,8 +10,10 @@ type Json = Record<string, unknown>;
 const PROBLEM = 'application/problem+json';
 
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
-  const { $schema: _dialect, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' }) as Json;
-  return rest;
+  const made: Json = { ...z.toJSONSchema(schema, { io, unrepresentable: 'any' }) };
+  // The dialect is said once, by the version of the document.
+  delete made['$schema'];
+  return made;
 }
 
 /** Codes that a route may answer: its own, and those that come with what it declares. */

@@ -39,12 +39,20 @@ export class ProblemFilter implements ExceptionFilter {
   }
 }
 
+/** Which code an answer carried, for the one log line and the count of its request. */
+const sent = new WeakMap<object, ErrorCode>();
+
+export function problemCodeOf(reply: FastifyReply): ErrorCode | undefined {
+  return sent.get(reply);
+}
+
 /** `conflict` → "Conflict": stable text for people, one a code. */
 function titleOf(code: ErrorCode): string {
   return code.charAt(0).toUpperCase() + code.slice(1).replaceAll('_', ' ');
 }
 
 export function sendProblem(reply: FastifyReply, problem: AppError, requestId: string): void {
+  sent.set(reply, problem.code);
   if (problem.httpStatus === 401) void reply.header('www-authenticate', 'Bearer');
   if (problem.retryAfterMs !== undefined) {
     void reply.header('retry-after', String(Math.max(1, Math.ceil(problem.retryAfterMs / 1000))));

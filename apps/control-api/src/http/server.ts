@@ -8,7 +8,7 @@ import type { FastifyRequest } from 'fastify';
 import { AppError } from '@penstock/domain/errors';
 import { Context } from '../context.js';
 import { httpMetrics } from '../metrics.js';
-import { sendProblem } from './problem.filter.js';
+import { problemCodeOf, sendProblem } from './problem.filter.js';
 import { RouteTable } from './routes.js';
 
 export const BODY_BYTES_MAX = 1024 * 1024;
@@ -93,14 +93,10 @@ async function hooks(app: NestFastifyApplication): Promise<void> {
     const route = request.is404 ? undefined : request.routeOptions.url;
     const ms = reply.elapsedTime;
     observed.observe(method, route, reply.statusCode, ms / 1000);
-    const fields = {
-      requestId: request.id,
-      method,
-      route,
-      status: reply.statusCode,
-      durationMs: Math.round(ms),
-    };
-    log.info(fields, 'request');
+    const code = problemCodeOf(reply);
+    if (code !== undefined) observed.refused(code);
+    const fields = { requestId: request.id, method, route, status: reply.statusCode, code };
+    log.info({ ...fields, durationMs: Math.round(ms) }, 'request');
     done();
   });
 }

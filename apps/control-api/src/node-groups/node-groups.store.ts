@@ -54,11 +54,11 @@ export async function findNodeGroup({ actor, client }: Acting, id: NodeGroupId):
   return (await run(client, selectOne, [actor.tenantId, actor.platform, id]))[0] ?? null;
 }
 
-// FOR UPDATE brings the policy for changes to bear: a shared group is visible to a tenant, but not lockable.
+// The lock brings the policy for changes to bear: a shared group is visible to a tenant, but not lockable.
 const lockRow = statement<{ nodeGroupId: NodeGroupId }>(
   'node_group.lock',
   `SELECT node_group_id AS "nodeGroupId" FROM node_group
-    WHERE node_group_id = $3 AND (owner_tenant_id = $1 OR $2) FOR UPDATE`,
+    WHERE node_group_id = $3 AND (owner_tenant_id = $1 OR $2) FOR NO KEY UPDATE`,
 );
 
 /** True when the group is the actor's to change. */

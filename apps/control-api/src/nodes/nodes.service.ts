@@ -2,7 +2,7 @@
 // part of its desired state, nobody else ever does.
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
-import { newId, type NodeId } from '@penstock/domain/ids';
+import { newId, type NodeGroupId, type NodeId } from '@penstock/domain/ids';
 import { sealSecret } from '@penstock/service/secret-box';
 import { nodeChanged } from '../access-change.store.js';
 import { appendAudit } from '../audit/audit.store.js';
@@ -11,7 +11,7 @@ import { Database, type Acting } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { pageOf, type Page, type PageQuery } from '../http/fields.js';
 import { addNodeToGroup, getNodeGroup } from '../node-groups/node-groups.service.js';
-import { lockNodeGroup } from '../node-groups/node-groups.store.js';
+import { lockNodeGroup, type NodeGroup } from '../node-groups/node-groups.store.js';
 import { inboundKeys } from './inbound-keys.js';
 import type { NewNode } from './nodes.schema.js';
 import { SchedulerClient } from './scheduler.client.js';
@@ -60,6 +60,7 @@ export class NodesService {
 
   /** Within the caller's transaction. Throws not_found or forbidden naming nodeGroupIds. */
   async registerIn(acting: Acting, request: NewNode): Promise<Node> {
+    const groups = await this.#lockGroups(acting, request.nodeGroupIds);
     const nodeId = newId<NodeId>();
     await store.insertNode(acting, { nodeId, ...request });
     const rows = request.inbounds.map((inbound): store.NewInboundRow => {
@@ -73,15 +74,7 @@ export class NodesService {
     await nodeChanged(acting, nodeId);
     const node = await this.getIn(acting, nodeId);
     await appendAudit(acting, { action: 'node.create', entity: 'node', entityId: nodeId, after: node });
-    for (const groupId of request.nodeGroupIds.toSorted()) {
-      const group = await getNodeGroup(acting, groupId);
-      if (!(await lockNodeGroup(acting, groupId))) {
-        throw new AppError('forbidden', 'nodeGroupIds: a shared node group is changed by the operator only', {
-          field: 'nodeGroupIds',
-        });
-      }
-      await addNodeToGroup(acting, group, nodeId);
-    }
+    for (const group of groups) await addNodeToGroup(acting, group, nodeId);
     return node;
   }
 
@@ -121,6 +114,19 @@ export class NodesService {
       await appendAudit(acting, { ...entry, before: { state }, after: { state: 'revoked', reason } });
     });
     return { nodeId, certificatesRevoked: await this.scheduler.revokeNode(nodeId, reason) };
+  }
+
+  /** In order of id, and before the audit chain: two registrations never wait for each other in a circle. */
+  async #lockGroups(acting: Acting, groupIds: readonly NodeGroupId[]): Promise<NodeGroup[]> {
+    const groups: NodeGroup[] = [];
+    for (const groupId of groupIds.toSorted()) {
+      groups.push(await getNodeGroup(acting, groupId));
+      if (await lockNodeGroup(acting, groupId)) continue;
+      throw new AppError('forbidden', 'nodeGroupIds: a shared node group is changed by the operator only', {
+        field: 'nodeGroupIds',
+      });
+    }
+    return groups;
   }
 
   #view(row: store.NodeRow, inbounds: store.InboundRow[]): Node {

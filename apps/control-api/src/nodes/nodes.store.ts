@@ -121,10 +121,10 @@ export async function getNode(acting: Acting, nodeId: NodeId): Promise<NodeRow> 
   return node;
 }
 
-// FOR UPDATE brings the policy for changes to bear: a shared node is visible to a tenant, but not lockable.
+// The lock brings the policy for changes to bear: a shared node is visible to a tenant, but not lockable.
 const lockRow = statement<{ nodeId: NodeId; state: NodeRow['state'] }>(
   'node.lock',
-  `SELECT node_id AS "nodeId", state FROM node WHERE node_id = $3 AND (owner_tenant_id = $1 OR $2) FOR UPDATE`,
+  `SELECT node_id AS "nodeId", state FROM node WHERE node_id = $3 AND (owner_tenant_id = $1 OR $2) FOR NO KEY UPDATE`,
 );
 
 /** Locks a node that the actor may change. Throws not_found for one that he cannot see, forbidden for a shared one. */

@@ -134,6 +134,7 @@ export const setupPage = `<!doctype html>
 </section>
 <noscript><p>This page needs JavaScript, because the key in the link never leaves your browser otherwise.</p></noscript>
 </main>
+<script>${script}</script>
 </body>
 </html>
 `;

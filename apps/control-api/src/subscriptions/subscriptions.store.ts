@@ -102,7 +102,7 @@ export async function getSubscription({ actor, client }: Acting, id: Subscriptio
 const lockRow = statement<{ version: number }>(
   'subscription.lock',
   `SELECT version FROM subscription
-    WHERE tenant_id = $1 AND subscription_id = $2 AND deleted_at IS NULL FOR UPDATE`,
+    WHERE tenant_id = $1 AND subscription_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE`,
 );
 
 /** Locks the row: changes of one subscription follow each other. Throws not_found. */

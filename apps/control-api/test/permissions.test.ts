@@ -1,0 +1,70 @@
+import { roles } from '@penstock/domain/terms';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { controllers } from '../src/app.module.js';
+import { routesOf } from '../src/http/routes.js';
+import { allows, permissions, type Permission } from '../src/permissions.js';
+import { ABSENT, createWorld, type Person, type World } from './world.js';
+
+let world: World;
+let people: { person: Person; role: (typeof roles)[number]; platform: boolean }[];
+
+beforeAll(async () => {
+  world = await createWorld();
+  const customer = await world.tenant();
+  people = [];
+  for (const role of roles) {
+    people.push({ person: await world.person(customer, role), role, platform: false });
+    people.push({ person: await world.person(world.platform, role), role, platform: true });
+  }
+});
+afterAll(() => world.close());
+
+test('the table of rights, as it stands', () => {
+  const table = (Object.keys(permissions) as Permission[]).map((permission) => {
+    const may = (platform: boolean): string =>
+      roles.map((role) => (allows({ role, platform }, permission) ? role[0] + role[1] : '--')).join(' ');
+    return `${permission.padEnd(24)} tenant ${may(false)}  platform ${may(true)}`;
+  });
+  expect(table).toMatchInlineSnapshot(`
+    [
+      "tenant.read              tenant -- -- -- --  platform ow ad op au",
+      "tenant.create            tenant -- -- -- --  platform ow ad -- --",
+      "plan.read                tenant ow ad op au  platform ow ad op au",
+      "plan.create              tenant ow ad -- --  platform ow ad -- --",
+      "node_group.read          tenant ow ad op au  platform ow ad op au",
+      "node_group.create        tenant ow ad -- --  platform ow ad -- --",
+      "node_group.update        tenant ow ad -- --  platform ow ad -- --",
+      "node.read                tenant ow ad op au  platform ow ad op au",
+      "node.create              tenant ow ad -- --  platform ow ad -- --",
+      "node.revoke              tenant ow ad -- --  platform ow ad -- --",
+      "join_token.create        tenant ow ad -- --  platform ow ad -- --",
+      "subscription.read        tenant ow ad op au  platform ow ad op au",
+      "subscription.create      tenant ow ad op --  platform ow ad op --",
+      "subscription.update      tenant ow ad op --  platform ow ad op --",
+      "subscription.delete      tenant ow ad op --  platform ow ad op --",
+      "subscription.secret.read tenant ow ad op --  platform ow ad op --",
+      "device.create            tenant ow ad op --  platform ow ad op --",
+      "device.delete            tenant ow ad op --  platform ow ad op --",
+      "usage.read               tenant ow ad op au  platform ow ad op au",
+      "enforcement.read         tenant ow ad op au  platform ow ad op au",
+    ]
+  `);
+});
+
+test('over HTTP each role gets what the table says: 403 where it says no, something else where it says yes', async () => {
+  for (const route of routesOf(controllers)) {
+    const { access } = route.declaration;
+    if (access === 'public' || access === 'self') continue;
+    const path = route.path.replace(/:\w+/g, ABSENT);
+    for (const { person, role, platform } of people) {
+      // An empty body is refused after the guard, so that nothing is made by those who may.
+      const answer = await world.ask(route.method, path, {
+        as: person,
+        ...(route.body && { body: { no: 1 } }),
+      });
+      const said = answer.body['detail'] === `your role may not do this (${access})`;
+      expect(said, `${role} ${route.handler}`).toBe(!allows({ role, platform }, access));
+      expect(answer.status === 403, `${role} ${route.handler}`).toBe(said);
+    }
+  }
+});
