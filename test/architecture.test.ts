@@ -68,10 +68,10 @@ test('no barrels, no drawers', () => {
   expect(wrong).toEqual([]);
 });
 
-test('SQL stands in stores and in packages/db only', () => {
+test('SQL stands in stores, in the scheduler’s tasks and in packages/db only', () => {
   const wrong = product.filter(
     (file) =>
-      !/\.store\.ts$/.test(file) &&
+      !/\.store\.ts$|\/tasks\//.test(file) &&
       !file.startsWith('packages/db/') &&
       imports(file).includes('@penstock/db/statement') &&
       /\bstatement[<(]/.test(readFileSync(join(root, file), 'utf8')),

@@ -32,7 +32,10 @@ test('crossing the quota ends the open session and not the neighbour’s (both b
   expect(end.complete).toBe(false);
   expect(end.receivedBytes).toBeGreaterThanOrEqual(5_000_000);
   // The origin falls silent.
-  await until(() => world.origin.connections.every((c) => c.request !== 'STREAM 2500000' || !c.open), 'origin silent');
+  await until(
+    () => world.origin.connections.every((c) => c.request !== 'STREAM 2500000' || !c.open),
+    'origin silent',
+  );
   await world.confirmed(customer, 'cut');
   // A new connection is refused.
   const again = await download(world.socks(client), 1000);
@@ -43,7 +46,12 @@ test('crossing the quota ends the open session and not the neighbour’s (both b
   expect(steady.open).toBe(true);
   steady.abort();
   // The proof: sessions ended, times, and "confirmed on 1 of 1 nodes".
-  expect(await proof(customer)).toMatchObject({ kind: 'cut', cause: 'crossing', state: 'confirmed', sessionsEnded: 1 });
+  expect(await proof(customer)).toMatchObject({
+    kind: 'cut',
+    cause: 'crossing',
+    state: 'confirmed',
+    sessionsEnded: 1,
+  });
   // What was counted after the last byte stands in the ledger too.
   await world.booked(customer, await world.xrayCounters(node, customer));
 });
@@ -52,9 +60,19 @@ test('needs root: crossing the quota removes the WireGuard peer and not the neig
   const internet = await world.internet();
   const customer = await world.addCustomer(4_000_000n, ['wireguard']);
   const neighbour = await world.addCustomer(null, ['wireguard']);
-  const [one, two] = [await world.wireguardClient(customer, node), await world.wireguardClient(neighbour, node)];
+  const [one, two] = [
+    await world.wireguardClient(customer, node),
+    await world.wireguardClient(neighbour, node),
+  ];
   const stream = (namespace: typeof one.namespace, rate: number) => {
-    const args = ['--origin', `${internet.host}:${internet.port}`, '--stream', String(rate), '--timeout', '2000'];
+    const args = [
+      '--origin',
+      `${internet.host}:${internet.port}`,
+      '--stream',
+      String(rate),
+      '--timeout',
+      '2000',
+    ];
     return followLines(namespace.spawn([process.execPath, world.directClient, ...args]));
   };
   const steady = stream(two.namespace, 300_000);

@@ -376,7 +376,8 @@ export class World {
   }
 
   /** Program of a client that needs no proxy. */
-  readonly directClient = new URL('../../packages/testkit/src/netns/direct-client.ts', import.meta.url).pathname;
+  readonly directClient = new URL('../../packages/testkit/src/netns/direct-client.ts', import.meta.url)
+    .pathname;
 
   /** The ledger's bytes of a subscription, decoded by SQL alone from the stored columns. */
   async ledgerBytes(customer: Customer): Promise<Bytes> {

@@ -18,11 +18,16 @@ const cidrList = z
   )
   .pipe(z.array(z.string().regex(/^[0-9a-fA-F.:]+\/\d{1,3}$/, 'expected CIDRs')));
 
-const { TLS_CERT_FILE: _cert, TLS_KEY_FILE: _key, TLS_ROOT_FILE: _root, ...shape } = commonShape;
+const { NODE_ENV, LOG_LEVEL, OPS_HOST, OPS_PORT, OPS_ALLOW, TRUST_DOMAIN } = commonShape;
 
 export const configSchema = z
   .object({
-    ...shape,
+    NODE_ENV,
+    LOG_LEVEL,
+    OPS_HOST,
+    OPS_PORT,
+    OPS_ALLOW,
+    TRUST_DOMAIN,
     /** Keys, journal, desired state and the engines' runtime files. Made 0700. */
     AGENT_DIR: z.string().min(1),
     /** Needed once. */

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { testDatabase, type TestDatabase } from '@penstock/testkit/postgres';
 import { createPool, type Pool } from './pool.js';
 import { migrate } from './migrate.js';
+import { schemaText } from './schema-text.js';
 import { withTransaction } from './transaction.js';
 
 let database: TestDatabase;
@@ -93,4 +94,8 @@ test('the ledger and the audit log refuse UPDATE, DELETE and TRUNCATE, also from
   } finally {
     client.release();
   }
+});
+
+test('schema.sql is what the migrations make (npm run db:schema writes it)', async () => {
+  await expect(await schemaText(superuser)).toMatchFileSnapshot('../schema.sql');
 });

@@ -1,0 +1,835 @@
+-- The current schema, read from a migrated database (npm run db:schema). Do not edit: write a migration.
+
+CREATE TABLE access_change (
+  tenant_id uuid NOT NULL,
+  change_id uuid NOT NULL,
+  subscription_id uuid,
+  node_id uuid,
+  cause text NOT NULL,
+  period_id uuid,
+  observed_bytes bigint,
+  created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  CONSTRAINT access_change_cause_check CHECK ((cause = ANY (ARRAY['edit'::text, 'crossing'::text, 'expiry'::text, 'period'::text, 'node'::text, 'sweep'::text]))),
+  CONSTRAINT access_change_pkey PRIMARY KEY (tenant_id, change_id)
+);
+
+CREATE TABLE account (
+  account_id uuid NOT NULL,
+  email text NOT NULL,
+  display_name text NOT NULL DEFAULT ''::text,
+  password_hash text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  disabled_at timestamp with time zone,
+  CONSTRAINT account_email_check CHECK (((length(email) >= 3) AND (length(email) <= 254))),
+  CONSTRAINT account_email_key UNIQUE (email),
+  CONSTRAINT account_pkey PRIMARY KEY (account_id)
+);
+
+CREATE TABLE assignment (
+  tenant_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  assigned_at timestamp with time zone NOT NULL,
+  ended_at timestamp with time zone,
+  CONSTRAINT assignment_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT assignment_pkey PRIMARY KEY (tenant_id, node_id, subscription_id),
+  CONSTRAINT assignment_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
+);
+
+CREATE TABLE audit_log (
+  tenant_id uuid NOT NULL,
+  seq bigint NOT NULL,
+  at timestamp with time zone NOT NULL,
+  account_id uuid,
+  action text NOT NULL,
+  entity text NOT NULL,
+  entity_id uuid,
+  before jsonb,
+  after jsonb,
+  ip inet,
+  user_agent text,
+  request_id uuid NOT NULL,
+  prev_hash bytea NOT NULL,
+  hash bytea NOT NULL,
+  CONSTRAINT audit_log_pkey PRIMARY KEY (tenant_id, seq),
+  CONSTRAINT audit_log_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE certificate (
+  serial bytea NOT NULL,
+  node_id uuid NOT NULL,
+  join_token_id uuid,
+  public_key_hash bytea NOT NULL,
+  der bytea NOT NULL,
+  not_before timestamp with time zone NOT NULL,
+  not_after timestamp with time zone NOT NULL,
+  issued_at timestamp with time zone NOT NULL DEFAULT now(),
+  revoked_at timestamp with time zone,
+  revoke_reason text,
+  CONSTRAINT certificate_join_token_id_key UNIQUE (join_token_id),
+  CONSTRAINT certificate_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT certificate_pkey PRIMARY KEY (serial),
+  CONSTRAINT certificate_serial_check CHECK ((length(serial) = 16))
+);
+
+CREATE TABLE credential_route (
+  hash bytea NOT NULL,
+  tenant_id uuid NOT NULL,
+  kind text NOT NULL,
+  id uuid NOT NULL,
+  CONSTRAINT credential_route_kind_check CHECK ((kind = ANY (ARRAY['join_token'::text, 'api_key'::text, 'link'::text]))),
+  CONSTRAINT credential_route_pkey PRIMARY KEY (hash),
+  CONSTRAINT credential_route_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE device (
+  tenant_id uuid NOT NULL,
+  device_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  name text NOT NULL,
+  public_key bytea NOT NULL,
+  private_key bytea,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  removed_at timestamp with time zone,
+  CONSTRAINT device_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT device_pkey PRIMARY KEY (tenant_id, device_id),
+  CONSTRAINT device_public_key_check CHECK ((length(public_key) = 32)),
+  CONSTRAINT device_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
+);
+
+CREATE TABLE enforcement (
+  tenant_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  revision bigint NOT NULL,
+  kind text NOT NULL,
+  cause text NOT NULL,
+  state text NOT NULL DEFAULT 'ordered'::text,
+  caused_at timestamp with time zone NOT NULL,
+  ordered_at timestamp with time zone NOT NULL,
+  acknowledged_at timestamp with time zone,
+  sessions_ended integer,
+  cut_us integer,
+  proven_us integer,
+  reason text NOT NULL DEFAULT ''::text,
+  CONSTRAINT enforcement_kind_check CHECK ((kind = ANY (ARRAY['grant'::text, 'cut'::text]))),
+  CONSTRAINT enforcement_pkey PRIMARY KEY (tenant_id, subscription_id, node_id, revision),
+  CONSTRAINT enforcement_state_check CHECK ((state = ANY (ARRAY['ordered'::text, 'confirmed'::text, 'unproven'::text, 'failed'::text])))
+);
+
+CREATE TABLE inbound (
+  node_id uuid NOT NULL,
+  tag text NOT NULL,
+  engine text NOT NULL,
+  port integer NOT NULL,
+  settings jsonb NOT NULL DEFAULT '{}'::jsonb,
+  secret bytea,
+  CONSTRAINT inbound_engine_check CHECK ((engine = ANY (ARRAY['xray'::text, 'wireguard'::text]))),
+  CONSTRAINT inbound_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT inbound_pkey PRIMARY KEY (node_id, tag),
+  CONSTRAINT inbound_port_check CHECK (((port >= 1) AND (port <= 65535))),
+  CONSTRAINT inbound_tag_check CHECK ((tag ~ '^[a-z0-9-]{1,40}$'::text))
+);
+
+CREATE TABLE join_token (
+  tenant_id uuid NOT NULL,
+  join_token_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  revoked_at timestamp with time zone,
+  created_by uuid,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT join_token_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT join_token_pkey PRIMARY KEY (tenant_id, join_token_id),
+  CONSTRAINT join_token_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE ledger_frame (
+  accepted_on date NOT NULL,
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  accepted_at timestamp with time zone NOT NULL,
+  digest bytea NOT NULL,
+  prev_digest bytea NOT NULL,
+  header bytea NOT NULL,
+  signature bytea NOT NULL,
+  flags smallint NOT NULL DEFAULT 0,
+  traceparent text
+) PARTITION BY RANGE (accepted_on);
+
+CREATE TABLE ledger_frame_default (
+  accepted_on date NOT NULL,
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  accepted_at timestamp with time zone NOT NULL,
+  digest bytea NOT NULL,
+  prev_digest bytea NOT NULL,
+  header bytea NOT NULL,
+  signature bytea NOT NULL,
+  flags smallint NOT NULL DEFAULT 0,
+  traceparent text
+);
+
+CREATE TABLE ledger_slice (
+  tenant_id uuid NOT NULL,
+  accepted_on date NOT NULL,
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  opened integer NOT NULL,
+  rows integer NOT NULL,
+  digest bytea NOT NULL,
+  prev_digest bytea NOT NULL,
+  payload bytea NOT NULL
+) PARTITION BY RANGE (accepted_on);
+
+CREATE TABLE ledger_slice_default (
+  tenant_id uuid NOT NULL,
+  accepted_on date NOT NULL,
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  opened integer NOT NULL,
+  rows integer NOT NULL,
+  digest bytea NOT NULL,
+  prev_digest bytea NOT NULL,
+  payload bytea NOT NULL
+);
+
+CREATE TABLE loss_mark (
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  ordinal integer NOT NULL,
+  kind text NOT NULL,
+  engine text,
+  from_at timestamp with time zone NOT NULL,
+  to_at timestamp with time zone NOT NULL,
+  CONSTRAINT loss_mark_kind_check CHECK ((kind = ANY (ARRAY['engine_died'::text, 'record_lost'::text]))),
+  CONSTRAINT loss_mark_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT loss_mark_pkey PRIMARY KEY (node_id, epoch, seq, ordinal)
+);
+
+CREATE TABLE member (
+  tenant_id uuid NOT NULL,
+  account_id uuid NOT NULL,
+  role text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT member_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT member_pkey PRIMARY KEY (tenant_id, account_id),
+  CONSTRAINT member_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'operator'::text, 'auditor'::text]))),
+  CONSTRAINT member_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE meter (
+  tenant_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  meter bigint NOT NULL,
+  engine smallint NOT NULL,
+  boot bytea NOT NULL,
+  subscription_id uuid NOT NULL,
+  device_id uuid,
+  cumulative_up bigint NOT NULL,
+  cumulative_down bigint NOT NULL,
+  CONSTRAINT meter_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT meter_pkey PRIMARY KEY (tenant_id, node_id, epoch, meter)
+) WITH (fillfactor=60);
+
+CREATE TABLE node (
+  node_id uuid NOT NULL,
+  owner_tenant_id uuid,
+  name text NOT NULL,
+  address text NOT NULL,
+  state text NOT NULL DEFAULT 'active'::text,
+  multiplier_per_mille integer NOT NULL DEFAULT 1000,
+  link_mbps integer NOT NULL DEFAULT 10000,
+  version integer NOT NULL DEFAULT 1,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT node_link_mbps_check CHECK ((link_mbps > 0)),
+  CONSTRAINT node_multiplier_per_mille_check CHECK (((multiplier_per_mille >= 0) AND (multiplier_per_mille <= 100000))),
+  CONSTRAINT node_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT node_owner_tenant_id_fkey FOREIGN KEY (owner_tenant_id) REFERENCES tenant(tenant_id),
+  CONSTRAINT node_pkey PRIMARY KEY (node_id),
+  CONSTRAINT node_state_check CHECK ((state = ANY (ARRAY['active'::text, 'drain'::text, 'maintenance'::text, 'revoked'::text])))
+);
+
+CREATE TABLE node_address (
+  node_id uuid NOT NULL,
+  address inet NOT NULL,
+  device_id uuid NOT NULL,
+  released_at timestamp with time zone,
+  CONSTRAINT node_address_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT node_address_pkey PRIMARY KEY (node_id, address)
+);
+
+CREATE TABLE node_change (
+  tenant_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  cause text NOT NULL,
+  caused_at timestamp with time zone NOT NULL,
+  generation uuid NOT NULL,
+  CONSTRAINT node_change_pkey PRIMARY KEY (tenant_id, node_id, subscription_id)
+);
+
+CREATE TABLE node_group (
+  node_group_id uuid NOT NULL,
+  owner_tenant_id uuid,
+  name text NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT node_group_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT node_group_owner_tenant_id_fkey FOREIGN KEY (owner_tenant_id) REFERENCES tenant(tenant_id),
+  CONSTRAINT node_group_pkey PRIMARY KEY (node_group_id)
+);
+
+CREATE TABLE node_group_node (
+  node_group_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  CONSTRAINT node_group_node_node_group_id_fkey FOREIGN KEY (node_group_id) REFERENCES node_group(node_group_id),
+  CONSTRAINT node_group_node_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT node_group_node_pkey PRIMARY KEY (node_group_id, node_id)
+);
+
+CREATE TABLE node_lease (
+  node_id uuid NOT NULL,
+  fence bigint NOT NULL,
+  holder text NOT NULL,
+  renewed_at timestamp with time zone NOT NULL,
+  CONSTRAINT node_lease_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT node_lease_pkey PRIMARY KEY (node_id)
+);
+
+CREATE TABLE node_status (
+  node_id uuid NOT NULL,
+  heartbeat_at timestamp with time zone NOT NULL,
+  agent_version text NOT NULL,
+  applied_revision bigint NOT NULL,
+  subscriptions integer NOT NULL,
+  engines jsonb NOT NULL,
+  wal_bytes bigint NOT NULL,
+  wal_frames integer NOT NULL,
+  acknowledged_seq bigint NOT NULL,
+  clock_skew_ms integer NOT NULL,
+  CONSTRAINT node_status_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT node_status_pkey PRIMARY KEY (node_id)
+);
+
+CREATE TABLE plan (
+  tenant_id uuid NOT NULL,
+  plan_id uuid NOT NULL,
+  name text NOT NULL,
+  limit_bytes bigint,
+  period text NOT NULL DEFAULT 'none'::text,
+  duration_days integer,
+  device_limit integer NOT NULL DEFAULT 1,
+  engines text[] NOT NULL,
+  offline_policy text NOT NULL DEFAULT 'deny'::text,
+  version integer NOT NULL DEFAULT 1,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  archived_at timestamp with time zone,
+  CONSTRAINT plan_device_limit_check CHECK (((device_limit >= 1) AND (device_limit <= 1000))),
+  CONSTRAINT plan_duration_days_check CHECK (((duration_days >= 1) AND (duration_days <= 36500))),
+  CONSTRAINT plan_engines_check CHECK (((engines <@ ARRAY['xray'::text, 'wireguard'::text]) AND (cardinality(engines) > 0))),
+  CONSTRAINT plan_limit_bytes_check CHECK ((limit_bytes >= 0)),
+  CONSTRAINT plan_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT plan_offline_policy_check CHECK ((offline_policy = ANY (ARRAY['deny'::text, 'grace'::text]))),
+  CONSTRAINT plan_period_check CHECK ((period = ANY (ARRAY['none'::text, 'day'::text, 'week'::text, 'month'::text]))),
+  CONSTRAINT plan_pkey PRIMARY KEY (tenant_id, plan_id),
+  CONSTRAINT plan_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE plan_node_group (
+  tenant_id uuid NOT NULL,
+  plan_id uuid NOT NULL,
+  node_group_id uuid NOT NULL,
+  CONSTRAINT plan_node_group_node_group_id_fkey FOREIGN KEY (node_group_id) REFERENCES node_group(node_group_id),
+  CONSTRAINT plan_node_group_pkey PRIMARY KEY (tenant_id, plan_id, node_group_id),
+  CONSTRAINT plan_node_group_tenant_id_plan_id_fkey FOREIGN KEY (tenant_id, plan_id) REFERENCES plan(tenant_id, plan_id)
+);
+
+CREATE TABLE platform (
+  one boolean NOT NULL DEFAULT true,
+  tenant_id uuid NOT NULL,
+  CONSTRAINT platform_one_check CHECK (one),
+  CONSTRAINT platform_pkey PRIMARY KEY (one),
+  CONSTRAINT platform_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE revision (
+  node_id uuid NOT NULL,
+  revision bigint NOT NULL,
+  fence bigint NOT NULL,
+  digest bytea NOT NULL,
+  upserts integer NOT NULL,
+  removals integer NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  sent_at timestamp with time zone,
+  acknowledged_at timestamp with time zone,
+  applied_at timestamp with time zone,
+  error_code text,
+  error_message text,
+  CONSTRAINT revision_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT revision_pkey PRIMARY KEY (node_id, revision)
+);
+
+CREATE TABLE session (
+  session_id uuid NOT NULL,
+  account_id uuid NOT NULL,
+  family_id uuid NOT NULL,
+  refresh_hash bytea NOT NULL,
+  parent_id uuid,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone NOT NULL,
+  rotated_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  ip inet,
+  user_agent text,
+  CONSTRAINT session_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT session_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES session(session_id),
+  CONSTRAINT session_pkey PRIMARY KEY (session_id),
+  CONSTRAINT session_refresh_hash_key UNIQUE (refresh_hash)
+);
+
+CREATE TABLE setup_link (
+  hash bytea NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  used_at timestamp with time zone,
+  CONSTRAINT setup_link_pkey PRIMARY KEY (hash)
+);
+
+CREATE TABLE slice_head (
+  tenant_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  digest bytea NOT NULL,
+  CONSTRAINT slice_head_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT slice_head_pkey PRIMARY KEY (tenant_id, node_id)
+) WITH (fillfactor=60);
+
+CREATE TABLE stream_head (
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  digest bytea NOT NULL,
+  fence bigint NOT NULL,
+  holder text NOT NULL,
+  frozen_at timestamp with time zone,
+  frozen_reason text,
+  accepted_at timestamp with time zone NOT NULL,
+  CONSTRAINT stream_head_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT stream_head_pkey PRIMARY KEY (node_id)
+);
+
+CREATE TABLE stream_watermark (
+  node_id uuid NOT NULL,
+  kind text NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  fence bigint NOT NULL,
+  CONSTRAINT stream_watermark_kind_check CHECK ((kind = ANY (ARRAY['counter'::text, 'meter'::text, 'series'::text]))),
+  CONSTRAINT stream_watermark_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT stream_watermark_pkey PRIMARY KEY (node_id, kind)
+);
+
+CREATE TABLE subscription (
+  tenant_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  plan_id uuid NOT NULL,
+  name text NOT NULL,
+  external_ref text,
+  admin_state text NOT NULL DEFAULT 'active'::text,
+  limit_bytes bigint,
+  period text NOT NULL DEFAULT 'none'::text,
+  engines text[] NOT NULL,
+  device_limit integer NOT NULL DEFAULT 1,
+  expires_at timestamp with time zone,
+  secret bytea NOT NULL,
+  version integer NOT NULL DEFAULT 1,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  deleted_at timestamp with time zone,
+  CONSTRAINT subscription_admin_state_check CHECK ((admin_state = ANY (ARRAY['active'::text, 'disabled'::text, 'deleted'::text]))),
+  CONSTRAINT subscription_engines_check CHECK (((engines <@ ARRAY['xray'::text, 'wireguard'::text]) AND (cardinality(engines) > 0))),
+  CONSTRAINT subscription_external_ref_check CHECK ((length(external_ref) <= 200)),
+  CONSTRAINT subscription_limit_bytes_check CHECK ((limit_bytes >= 0)),
+  CONSTRAINT subscription_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT subscription_period_check CHECK ((period = ANY (ARRAY['none'::text, 'day'::text, 'week'::text, 'month'::text]))),
+  CONSTRAINT subscription_pkey PRIMARY KEY (tenant_id, subscription_id),
+  CONSTRAINT subscription_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id),
+  CONSTRAINT subscription_tenant_id_plan_id_fkey FOREIGN KEY (tenant_id, plan_id) REFERENCES plan(tenant_id, plan_id)
+);
+
+CREATE TABLE subscription_state (
+  tenant_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  effective_state text NOT NULL,
+  reason text NOT NULL DEFAULT ''::text,
+  since timestamp with time zone NOT NULL,
+  CONSTRAINT subscription_state_effective_state_check CHECK ((effective_state = ANY (ARRAY['on_hold'::text, 'active'::text, 'limited'::text, 'expired'::text, 'disabled'::text]))),
+  CONSTRAINT subscription_state_pkey PRIMARY KEY (tenant_id, subscription_id),
+  CONSTRAINT subscription_state_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
+);
+
+CREATE TABLE tenant (
+  tenant_id uuid NOT NULL,
+  name text NOT NULL,
+  kind text NOT NULL,
+  state text NOT NULL DEFAULT 'active'::text,
+  time_zone text NOT NULL DEFAULT 'UTC'::text,
+  version integer NOT NULL DEFAULT 1,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT tenant_kind_check CHECK ((kind = ANY (ARRAY['platform'::text, 'customer'::text]))),
+  CONSTRAINT tenant_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id),
+  CONSTRAINT tenant_state_check CHECK ((state = ANY (ARRAY['active'::text, 'suspended'::text])))
+);
+
+CREATE TABLE usage_counter (
+  tenant_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  period_id uuid NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  billable_bytes bigint NOT NULL,
+  updated_at timestamp with time zone NOT NULL,
+  CONSTRAINT usage_counter_pkey PRIMARY KEY (tenant_id, subscription_id, period_id)
+) WITH (fillfactor=60);
+
+CREATE TABLE usage_period (
+  tenant_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  period_id uuid NOT NULL,
+  started_at timestamp with time zone NOT NULL,
+  ends_at timestamp with time zone,
+  limit_bytes bigint,
+  observed_bytes bigint NOT NULL DEFAULT 0,
+  CONSTRAINT usage_period_pkey PRIMARY KEY (tenant_id, subscription_id, period_id),
+  CONSTRAINT usage_period_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
+);
+
+CREATE TABLE usage_quarantine (
+  tenant_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  seq bigint NOT NULL,
+  subscription_id uuid NOT NULL,
+  engine smallint NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  reason text NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  released_at timestamp with time zone,
+  CONSTRAINT usage_quarantine_pkey PRIMARY KEY (tenant_id, node_id, epoch, seq, subscription_id, engine),
+  CONSTRAINT usage_quarantine_reason_check CHECK ((reason = ANY (ARRAY['not_assigned'::text, 'above_link_rate'::text, 'no_period'::text])))
+);
+
+CREATE INDEX assignment_node ON public.assignment USING btree (node_id);
+
+CREATE INDEX assignment_subscription ON public.assignment USING btree (tenant_id, subscription_id);
+
+CREATE INDEX certificate_node ON public.certificate USING btree (node_id);
+
+CREATE INDEX device_subscription ON public.device USING btree (tenant_id, subscription_id);
+
+CREATE INDEX enforcement_open ON public.enforcement USING btree (node_id) WHERE (state = ANY (ARRAY['ordered'::text, 'unproven'::text]));
+
+CREATE INDEX ledger_frame_stream ON ONLY public.ledger_frame USING btree (node_id, epoch, seq);
+
+CREATE INDEX ledger_slice_stream ON ONLY public.ledger_slice USING btree (node_id, epoch, seq);
+
+CREATE INDEX member_account ON public.member USING btree (account_id);
+
+CREATE INDEX meter_node ON public.meter USING btree (node_id, meter);
+
+CREATE INDEX node_change_node ON public.node_change USING btree (node_id);
+
+CREATE INDEX node_group_node_node ON public.node_group_node USING btree (node_id);
+
+CREATE INDEX session_account ON public.session USING btree (account_id);
+
+CREATE INDEX session_family ON public.session USING btree (family_id);
+
+CREATE INDEX slice_head_node ON public.slice_head USING btree (node_id);
+
+CREATE UNIQUE INDEX node_address_device ON public.node_address USING btree (node_id, device_id) WHERE (released_at IS NULL);
+
+CREATE UNIQUE INDEX usage_period_start ON public.usage_period USING btree (tenant_id, subscription_id, started_at);
+
+CREATE OR REPLACE FUNCTION public.app_account()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ SELECT nullif(current_setting('app.account_id', true), '')::uuid $function$
+;
+
+CREATE OR REPLACE FUNCTION public.app_is_platform()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ SELECT EXISTS (SELECT FROM platform p WHERE p.tenant_id = app_tenant()) $function$
+;
+
+CREATE OR REPLACE FUNCTION public.app_tenant()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ SELECT nullif(current_setting('app.tenant_id', true), '')::uuid $function$
+;
+
+CREATE OR REPLACE FUNCTION public.app_tenants()
+ RETURNS uuid[]
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ SELECT string_to_array(nullif(current_setting('app.tenant_ids', true), ''), ',')::uuid[] $function$
+;
+
+CREATE OR REPLACE FUNCTION public.make_partitions(first date, days integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+  parent text;
+  d date;
+  name text;
+  made integer := 0;
+BEGIN
+  FOREACH parent IN ARRAY ARRAY['ledger_frame', 'ledger_slice'] LOOP
+    FOR i IN 0 .. days - 1 LOOP
+      d := first + i;
+      name := parent || '_' || to_char(d, 'YYYYMMDD');
+      IF to_regclass(name) IS NULL THEN
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', name, parent);
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, d, d + 1);
+        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
+          FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
+        made := made + 1;
+      END IF;
+    END LOOP;
+  END LOOP;
+  RETURN made;
+END
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.notify_access_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ BEGIN PERFORM pg_notify('access_change', ''); RETURN NULL; END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '42501'; END $function$
+;
+
+CREATE TRIGGER access_change_notify AFTER INSERT ON public.access_change FOR EACH STATEMENT EXECUTE FUNCTION notify_access_change();
+
+CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_frame FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_slice FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Row security
+--   access_change: row security enabled and forced
+--   account: row security off
+--   assignment: row security enabled and forced
+--   audit_log: row security enabled and forced
+--   certificate: row security off
+--   credential_route: row security enabled and forced
+--   device: row security enabled and forced
+--   enforcement: row security enabled and forced
+--   inbound: row security enabled and forced
+--   join_token: row security enabled and forced
+--   ledger_frame: row security off
+--   ledger_frame_default: row security off
+--   ledger_slice: row security enabled and forced
+--   ledger_slice_default: row security enabled and forced
+--   loss_mark: row security off
+--   member: row security enabled and forced
+--   meter: row security enabled and forced
+--   node: row security enabled and forced
+--   node_address: row security off
+--   node_change: row security enabled and forced
+--   node_group: row security enabled and forced
+--   node_group_node: row security enabled and forced
+--   node_lease: row security off
+--   node_status: row security off
+--   plan: row security enabled and forced
+--   plan_node_group: row security enabled and forced
+--   platform: row security off
+--   revision: row security off
+--   session: row security off
+--   setup_link: row security off
+--   slice_head: row security enabled and forced
+--   stream_head: row security off
+--   stream_watermark: row security off
+--   subscription: row security enabled and forced
+--   subscription_state: row security enabled and forced
+--   tenant: row security enabled and forced
+--   usage_counter: row security enabled and forced
+--   usage_period: row security enabled and forced
+--   usage_quarantine: row security enabled and forced
+
+-- Policies
+--   access_change: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   access_change: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   access_change: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   assignment: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   assignment: sweep_assignments FOR SELECT TO penstock_collector, penstock_reader USING (true) CHECK (–)
+--   assignment: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   audit_log: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   credential_route: by_hash FOR SELECT TO penstock_control_api, penstock_scheduler USING (true) CHECK (–)
+--   credential_route: tenant_of_transaction FOR INSERT TO penstock_control_api USING (–) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   credential_route: tenant_of_transaction_delete FOR DELETE TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   device: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   device: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   enforcement: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   enforcement: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   enforcement: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   inbound: as_node FOR ALL TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE (n.node_id = inbound.node_id)))) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
+--   inbound: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
+--   join_token: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
+--   join_token: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   ledger_slice: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   ledger_slice: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   ledger_slice: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   member: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR (account_id = ( SELECT app_account() AS app_account)))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   meter: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   meter: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   meter: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   node: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
+--   node: own_update FOR UPDATE TO penstock_control_api USING (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
+--   node: sweep FOR ALL TO penstock_collector, penstock_reader, penstock_scheduler USING (true) CHECK (–)
+--   node: visible FOR SELECT TO penstock_control_api USING (((( SELECT app_tenant() AS app_tenant) IS NOT NULL) AND ((owner_tenant_id IS NULL) OR (owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))) CHECK (–)
+--   node_change: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   node_change: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   node_group: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
+--   node_group: own_update FOR UPDATE TO penstock_control_api USING (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
+--   node_group: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
+--   node_group: visible FOR SELECT TO penstock_control_api USING (((( SELECT app_tenant() AS app_tenant) IS NOT NULL) AND ((owner_tenant_id IS NULL) OR (owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))) CHECK (–)
+--   node_group_node: as_group FOR ALL TO penstock_control_api USING ((EXISTS ( SELECT FROM node_group g WHERE (g.node_group_id = node_group_node.node_group_id)))) CHECK (((EXISTS ( SELECT FROM node_group g WHERE ((g.node_group_id = node_group_node.node_group_id) AND ((g.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = node_group_node.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
+--   node_group_node: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
+--   plan: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   plan: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   plan: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   plan_node_group: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   plan_node_group: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   slice_head: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   slice_head: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   slice_head: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   subscription: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   subscription: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   subscription: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   subscription: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   subscription_state: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   subscription_state: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   subscription_state: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   tenant: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
+--   tenant: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform) OR (EXISTS ( SELECT FROM member m WHERE ((m.tenant_id = tenant.tenant_id) AND (m.account_id = ( SELECT app_account() AS app_account))))))) CHECK (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
+--   usage_counter: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   usage_counter: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
+--   usage_counter: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_counter: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   usage_period: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   usage_period: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   usage_period: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_period: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   usage_quarantine: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   usage_quarantine: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_quarantine: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+
+-- Grants
+--   access_change: INSERT to penstock_collector
+--   access_change: INSERT to penstock_control_api
+--   access_change: DELETE, INSERT, SELECT, UPDATE to penstock_scheduler
+--   account: INSERT, SELECT, UPDATE to penstock_control_api
+--   assignment: SELECT to penstock_collector
+--   assignment: SELECT to penstock_control_api
+--   assignment: SELECT to penstock_reader
+--   assignment: INSERT, SELECT, UPDATE to penstock_scheduler
+--   audit_log: INSERT, SELECT to penstock_control_api
+--   certificate: INSERT, SELECT, UPDATE to penstock_scheduler
+--   credential_route: DELETE, INSERT, SELECT to penstock_control_api
+--   credential_route: SELECT to penstock_scheduler
+--   device: INSERT, SELECT, UPDATE to penstock_control_api
+--   device: SELECT to penstock_scheduler
+--   enforcement: SELECT to penstock_control_api
+--   enforcement: SELECT to penstock_reader
+--   enforcement: INSERT, SELECT, UPDATE to penstock_scheduler
+--   inbound: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
+--   inbound: SELECT to penstock_scheduler
+--   join_token: INSERT, SELECT, UPDATE to penstock_control_api
+--   join_token: SELECT to penstock_scheduler
+--   ledger_frame: INSERT, SELECT to penstock_collector
+--   ledger_frame: SELECT to penstock_reader
+--   ledger_slice: INSERT, SELECT to penstock_collector
+--   ledger_slice: SELECT to penstock_reader
+--   loss_mark: INSERT, SELECT to penstock_collector
+--   loss_mark: SELECT to penstock_reader
+--   member: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
+--   meter: INSERT, SELECT, UPDATE to penstock_collector
+--   meter: SELECT to penstock_reader
+--   node: SELECT to penstock_collector
+--   node: INSERT, SELECT, UPDATE to penstock_control_api
+--   node: SELECT to penstock_reader
+--   node: SELECT to penstock_scheduler
+--   node_address: SELECT to penstock_control_api
+--   node_address: INSERT, SELECT, UPDATE to penstock_scheduler
+--   node_change: DELETE, INSERT, SELECT, UPDATE to penstock_scheduler
+--   node_group: INSERT, SELECT, UPDATE to penstock_control_api
+--   node_group: SELECT to penstock_scheduler
+--   node_group_node: DELETE, INSERT, SELECT to penstock_control_api
+--   node_group_node: SELECT to penstock_scheduler
+--   node_lease: INSERT, SELECT, UPDATE to penstock_scheduler
+--   node_status: SELECT to penstock_control_api
+--   node_status: SELECT to penstock_reader
+--   node_status: INSERT, SELECT, UPDATE to penstock_scheduler
+--   plan: INSERT, SELECT, UPDATE to penstock_control_api
+--   plan: SELECT to penstock_reader
+--   plan: SELECT to penstock_scheduler
+--   plan_node_group: DELETE, INSERT, SELECT to penstock_control_api
+--   plan_node_group: SELECT to penstock_scheduler
+--   platform: INSERT, SELECT to penstock_control_api
+--   platform: SELECT to penstock_scheduler
+--   revision: SELECT to penstock_reader
+--   revision: INSERT, SELECT, UPDATE to penstock_scheduler
+--   session: INSERT, SELECT, UPDATE to penstock_control_api
+--   setup_link: INSERT, SELECT, UPDATE to penstock_control_api
+--   slice_head: INSERT, SELECT, UPDATE to penstock_collector
+--   slice_head: SELECT to penstock_reader
+--   stream_head: INSERT, SELECT, UPDATE to penstock_collector
+--   stream_head: SELECT to penstock_reader
+--   stream_head: SELECT to penstock_scheduler
+--   stream_watermark: INSERT, SELECT, UPDATE to penstock_collector
+--   stream_watermark: SELECT to penstock_reader
+--   subscription: INSERT, SELECT, UPDATE to penstock_control_api
+--   subscription: SELECT to penstock_scheduler
+--   subscription_state: SELECT to penstock_control_api
+--   subscription_state: SELECT to penstock_reader
+--   subscription_state: INSERT, SELECT, UPDATE to penstock_scheduler
+--   tenant: INSERT, SELECT, UPDATE to penstock_control_api
+--   tenant: SELECT to penstock_reader
+--   tenant: SELECT to penstock_scheduler
+--   usage_counter: INSERT, SELECT, UPDATE to penstock_collector
+--   usage_counter: SELECT to penstock_control_api
+--   usage_counter: SELECT to penstock_reader
+--   usage_counter: SELECT to penstock_scheduler
+--   usage_period: SELECT to penstock_collector
+--   usage_period: SELECT to penstock_control_api
+--   usage_period: SELECT to penstock_reader
+--   usage_period: INSERT, SELECT, UPDATE to penstock_scheduler
+--   usage_quarantine: INSERT, SELECT to penstock_collector
+--   usage_quarantine: SELECT to penstock_control_api
+--   usage_quarantine: SELECT to penstock_reader
+
+-- Grants on columns
+--   certificate (serial, node_id, public_key_hash, der, not_before, not_after, revoked_at): SELECT to penstock_collector
+--   certificate (serial, node_id, der, not_before, not_after, revoked_at): SELECT to penstock_reader
+--   node (state): UPDATE to penstock_scheduler
+--   subscription (tenant_id, subscription_id, admin_state): SELECT to penstock_collector
+--   subscription (tenant_id, subscription_id, plan_id, name, external_ref, admin_state, limit_bytes, period, engines, expires_at, created_at, deleted_at): SELECT to penstock_reader
