@@ -149,12 +149,18 @@ export function decodeCheckpoint(body: Buffer): JournalState {
   state.windowEndMs = reader.ms();
   state.engines = readEngines(reader);
   state.marks = readMarks(reader);
-  for (let left = reader.count(8); left > 0; left--) state.lost.add(reader.u64());
-  for (let left = reader.count(8); left > 0; left--) state.doubtful.add(reader.u64());
+  readSeqs(reader, state.lost);
+  readSeqs(reader, state.doubtful);
   for (let left = reader.count(SLICE_HEAD_BYTES); left > 0; left--) {
-    state.sliceHeads.set(reader.take(16).toString('hex'), Buffer.from(reader.take(DIGEST_BYTES)));
+    const tenant = reader.take(16).toString('hex');
+    if (state.sliceHeads.has(tenant)) throw badRecord('a tenant stands twice');
+    state.sliceHeads.set(tenant, Buffer.from(reader.take(DIGEST_BYTES)));
   }
-  for (let left = reader.count(METER_BYTES); left > 0; left--) state.meters.load(readMeter(reader));
+  for (let left = reader.count(METER_BYTES); left > 0; left--) {
+    const meter = readMeter(reader);
+    if (state.meters.get(meter.number) !== undefined) throw badRecord('a meter stands twice');
+    state.meters.load(meter);
+  }
   reader.end();
   return state;
 }
@@ -193,8 +199,9 @@ function readMeter(reader: ByteReader): Meter {
   if ((known & KNOWN_BOOT) !== 0) {
     meter.boot = boot;
     meter.device = device;
-  }
+  } else if (!boot.equals(NO_ID) || !device.equals(NO_ID)) throw badRecord('an unknown boot has a value');
   if ((known & KNOWN_TENANT) !== 0) meter.tenant = tenant;
+  else if (!tenant.equals(NO_ID)) throw badRecord('an unknown tenant has a value');
   meter.baseUp = bytesValue(reader);
   meter.baseDown = bytesValue(reader);
   meter.readUp = bytesValue(reader);
@@ -223,9 +230,19 @@ function writeEngines(out: ByteWriter, engines: ReadonlyMap<number, EngineRead>)
 function readEngines(reader: ByteReader): Map<number, EngineRead> {
   const engines = new Map<number, EngineRead>();
   for (let left = reader.u8(); left > 0; left--) {
-    engines.set(reader.u8(), { readMs: reader.ms(), ended: reader.flag() });
+    const engine = reader.u8();
+    if (engines.has(engine)) throw badRecord('an engine stands twice');
+    engines.set(engine, { readMs: reader.ms(), ended: reader.flag() });
   }
   return engines;
+}
+
+function readSeqs(reader: ByteReader, into: Set<bigint>): void {
+  for (let left = reader.count(8); left > 0; left--) {
+    const seq = reader.u64();
+    if (into.has(seq)) throw badRecord('a seq stands twice');
+    into.add(seq);
+  }
 }
 
 function writeMarks(out: ByteWriter, marks: readonly LossMark[]): void {

@@ -5,7 +5,6 @@ import {
   encodeHeader,
   encodePayload,
   MARKS_MAX,
-  SLICES_MAX,
   WINDOW_MS_MAX,
   ZERO_DIGEST,
   type OpenedMeter,
