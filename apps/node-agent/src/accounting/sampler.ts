@@ -79,7 +79,9 @@ interface EngineReader {
   number: number;
   fresh: Fresh;
   failures: number;
-  lastReadMs: number;
+  /** Of the life before: the last read that was journalled; and the first read of this one. 0 for none. */
+  journalledMs: number;
+  firstReadMs: number;
   /** Boots seen in this run; null before the first read that showed anything. */
   boots: Set<string> | null;
   /** The engine is known to have gone: the next new boot is no surprise. */
@@ -110,7 +112,8 @@ export class Sampler {
         number: engineNumber[engine.name],
         fresh: new Fresh(() => this.#read(engine, reader)),
         failures: 0,
-        lastReadMs: 0,
+        journalledMs: deps.wal.state.engines.get(engineNumber[engine.name])?.readMs ?? 0,
+        firstReadMs: 0,
         boots: null,
         goneKnown: false,
       };
@@ -170,7 +173,7 @@ export class Sampler {
     const reader = this.#readers.find((one) => one.name === name);
     if (reader === undefined) return;
     reader.goneKnown = true;
-    this.#markDeath(reader, atMs);
+    this.#markDeath(reader, this.#readMs(reader), atMs);
     await this.seal(true);
   }
 
@@ -179,8 +182,7 @@ export class Sampler {
     const reader = this.#readers.find((one) => one.name === name);
     if (reader === undefined) return;
     reader.goneKnown = true;
-    const readMs = this.deps.wal.state.engines.get(reader.number)?.readMs ?? 0;
-    this.deps.wal.state.engines.set(reader.number, { readMs, ended: true });
+    this.deps.wal.state.engines.set(reader.number, { readMs: this.#readMs(reader), ended: true });
     await this.deps.wal.appendReadings({ force: true });
   }
 
@@ -205,6 +207,7 @@ export class Sampler {
 
   #take(reader: EngineReader, readings: readonly CounterReading[], atMs: number): void {
     const { state } = this.deps.wal;
+    if (reader.firstReadMs === 0) reader.firstReadMs = atMs;
     this.#noticeNewBoot(reader, readings, atMs);
     const seen = state.meters.observe(reader.number, readings, (subscriptionId) => {
       const tenant = this.deps.tenantOf(subscriptionId as SubscriptionId);
@@ -212,7 +215,6 @@ export class Sampler {
     });
     const ended = state.engines.get(reader.number)?.ended ?? false;
     state.engines.set(reader.number, { readMs: atMs, ended });
-    reader.lastReadMs = atMs;
     if (seen.fell > 0) {
       this.fallenCounters += seen.fell;
       this.deps.log.error(
@@ -255,9 +257,11 @@ export class Sampler {
     const ended = this.deps.wal.state.engines.get(reader.number)?.ended ?? false;
     const isNew = known.size > 0 && ![...boots].some((boot) => known.has(boot));
     if (isNew && (first || reader.name === 'xray')) {
-      if (!reader.goneKnown && !ended) this.#markDeath(reader, atMs);
+      // Since the first read of this run the new life is being read: what the old one took lies before.
+      const [fromMs, toMs] = first ? [reader.journalledMs, reader.firstReadMs] : [this.#readMs(reader), atMs];
+      if (!reader.goneKnown && !ended) this.#markDeath(reader, fromMs, toMs);
       reader.goneKnown = false;
-      if (ended) this.deps.wal.state.engines.set(reader.number, { readMs: reader.lastReadMs, ended: false });
+      if (ended) this.deps.wal.state.engines.set(reader.number, { readMs: atMs, ended: false });
     }
     reader.boots = boots;
   }
@@ -270,20 +274,16 @@ export class Sampler {
     return boots;
   }
 
-  #markDeath(reader: EngineReader, atMs: number): void {
-    const { state } = this.deps.wal;
-    const readMs = state.engines.get(reader.number)?.readMs ?? 0;
-    const fromMs = readMs === 0 ? atMs : Math.min(readMs, atMs);
-    addMark(state, {
-      kind: 'engine_died',
-      engine: reader.number,
-      fromMs: Math.round(fromMs),
-      toMs: Math.round(atMs),
-    });
-    this.deps.log.warn(
-      { engine: reader.name, ms: Math.round(atMs - fromMs) },
-      'the engine died; the loss is marked',
-    );
+  #readMs(reader: EngineReader): number {
+    return this.deps.wal.state.engines.get(reader.number)?.readMs ?? 0;
+  }
+
+  /** `fromMs` 0: it was never read. */
+  #markDeath(reader: EngineReader, fromMs: number, toMs: number): void {
+    const from = Math.round(fromMs === 0 ? toMs : Math.min(fromMs, toMs));
+    const to = Math.round(toMs);
+    addMark(this.deps.wal.state, { kind: 'engine_died', engine: reader.number, fromMs: from, toMs: to });
+    this.deps.log.warn({ engine: reader.name, ms: to - from }, 'the engine died; the loss is marked');
   }
 
   async #sealOnce(): Promise<void> {
