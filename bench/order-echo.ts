@@ -20,7 +20,8 @@ const server = createServer({
       EnforcementServiceService,
       {
         sync: bidi<SyncRequest, SyncResponse>(async (stream) => {
-          for await (const _ of stream) {
+          for await (const { message } of stream) {
+            if (message === undefined) continue;
             await stream.write({
               message: { $case: 'welcome', value: { fence: 1n, serverTimeMs: 1n, heartbeatIntervalMs: 1 } },
             });

@@ -3,6 +3,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Pool } from '@penstock/db/pool';
 import type { NodeId } from '@penstock/domain/ids';
+import { accessDigest } from '@penstock/ledger/state-digest';
 import type { Logger } from '@penstock/service/logger';
 import { openSecret } from '@penstock/service/secret-box';
 import type { SchedulerMetrics } from '../metrics.js';
@@ -15,6 +16,7 @@ import {
   type NodeProfile,
 } from './access.js';
 import { findDesired, listDesired, listInbounds, type DesiredRow, type PendingRow } from './desired.store.js';
+import { HeldEntries } from './held-entries.js';
 import type { OpenOrder, PendingChange } from './plan.js';
 
 export interface ReaderDeps {
@@ -31,8 +33,15 @@ export interface NodeConfigState {
   config: Buffer;
 }
 
-/** Rows encoded before other work gets a turn (about 10 µs each). */
-const ROWS_A_TURN = 200;
+/** Everything a node should have. */
+export interface DesiredState {
+  /** Subscription key → encoded access, in order of tenant and subscription. */
+  access: Map<string, Buffer>;
+  entries: HeldEntries;
+}
+
+/** Rows encoded before other work gets a turn (about 20 µs each). */
+const ROWS_A_TURN = 100;
 
 export class DesiredReader {
   constructor(private readonly deps: ReaderDeps) {}
@@ -48,17 +57,21 @@ export class DesiredReader {
     return { profile: profileOf(nodeId, inbounds), config: encodeConfig(inbounds, this.deps.windowMs) };
   }
 
-  /** The whole desired state, subscription key → access bytes, in order of tenant and subscription. */
-  async readAll(profile: NodeProfile): Promise<Map<string, Buffer>> {
-    const desired = new Map<string, Buffer>();
+  /** The whole desired state. Other work gets its turns meanwhile. */
+  async readAll(profile: NodeProfile): Promise<DesiredState> {
+    const access = new Map<string, Buffer>();
+    const digests = new Map<string, Buffer>();
     for await (const page of listDesired(this.deps.pool, profile.nodeId)) {
       for (const [n, row] of page.entries()) {
         if (n % ROWS_A_TURN === ROWS_A_TURN - 1) await nextTurn();
-        const access = this.encode(profile, row);
-        if (access !== null) desired.set(keyOfId(row.subscriptionId), access);
+        const bytes = this.encode(profile, row);
+        if (bytes === null) continue;
+        const key = keyOfId(row.subscriptionId);
+        access.set(key, bytes);
+        digests.set(key, accessDigest(bytesOfId(row.subscriptionId), bytes));
       }
     }
-    return desired;
+    return { access, entries: new HeldEntries(digests) };
   }
 
   /** What these open orders' subscriptions should have now. */

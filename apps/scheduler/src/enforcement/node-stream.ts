@@ -7,7 +7,6 @@ import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
 import { ZERO_ID, type NodeId } from '@penstock/domain/ids';
 import { MESSAGE_BYTES_MAX } from '@penstock/domain/terms';
-import { accessDigest, stateDigest } from '@penstock/ledger/state-digest';
 import type {
   Acknowledgement,
   Hello,
@@ -26,6 +25,7 @@ import {
   writeAcknowledgement,
   writeRevision,
 } from './enforcement.store.js';
+import { HeldEntries } from './held-entries.js';
 import { int4, line } from './incoming.js';
 import {
   judge,
@@ -109,7 +109,7 @@ export class NodeStream {
   /** Since when a write waits for the node to read; null when none does. */
   writingSinceMs: number | null = null;
 
-  private entries = new Map<string, Buffer>();
+  private entries = new HeldEntries();
   private own: NodeConfigState | null = null;
   private acknowledged = 0n;
   private inFlight: InFlight | null = null;
@@ -253,9 +253,9 @@ export class NodeStream {
     }
     this.own = await reader.readConfig(this.nodeId);
     const { config, profile } = this.own;
-    const desired = await reader.readAll(profile);
-    this.takeEntries(desired);
-    const digest = stateDigest(config, this.entries);
+    const { access: desired, entries } = await reader.readAll(profile);
+    this.entries = entries;
+    const digest = this.entries.digest(config);
     const pending = rows
       .filter((row) => row.subscriptionId !== ZERO_ID)
       .map((row) => ({ ...row, access: desired.get(keyOfId(row.subscriptionId)) ?? null }));
@@ -289,9 +289,9 @@ export class NodeStream {
     const rows = await findPendingChanges(pool, this.nodeId, this.fence, RETURN_ROWS_MAX);
     if (rows === null) return this.fenced();
     this.own = await reader.readConfig(this.nodeId);
-    const desired = await reader.readAll(this.own.profile);
-    this.takeEntries(desired);
-    const digest = stateDigest(this.own.config, this.entries);
+    const { access: desired, entries } = await reader.readAll(this.own.profile);
+    this.entries = entries;
+    const digest = this.entries.digest(this.own.config);
     const pending = rows
       .filter((row) => row.subscriptionId !== ZERO_ID)
       .map((row) => ({ ...row, access: desired.get(keyOfId(row.subscriptionId)) ?? null }));
@@ -343,7 +343,7 @@ export class NodeStream {
       if (digest === null) this.entries.delete(key);
       else this.entries.set(key, digest);
     }
-    const digest = stateDigest(config, this.entries);
+    const digest = this.entries.digest(config);
     await this.issue(plan, digest, this.acknowledged, (revision) => [
       this.deltaMessage(plan, revision, digest, configChanged ? config : Buffer.alloc(0)),
     ]);
@@ -483,11 +483,6 @@ export class NodeStream {
 
   private fenced(): void {
     this.close('fenced', new AppError('fenced', 'the node is served by a newer stream'));
-  }
-
-  private takeEntries(desired: ReadonlyMap<string, Buffer>): void {
-    this.entries = new Map();
-    for (const [key, access] of desired) this.entries.set(key, accessDigest(Buffer.from(key, 'hex'), access));
   }
 
   private deltaMessage(plan: RevisionPlan, revision: bigint, digest: Buffer, config: Buffer): SyncResponse {

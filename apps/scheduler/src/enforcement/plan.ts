@@ -59,7 +59,7 @@ const ENTRY_OVERHEAD_BYTES = 32;
  * none). Takes changes while they fit into `bytesMax`; the rest waits for the revision after.
  */
 export function planDelta(
-  entries: ReadonlyMap<string, Buffer>,
+  entries: { get(key: string): Buffer | undefined },
   pending: readonly PendingChange[],
   again: readonly { order: OpenOrder; access: Buffer | null }[],
   open: readonly OpenOrder[],
