@@ -131,6 +131,29 @@ async function rows(nodeId: NodeId) {
   }[];
 }
 
+/** The same certificate with the other ECDSA signature that is as good: (r, n − s) for (r, s). */
+function malleated(certificate: Buffer): Buffer {
+  const order = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551');
+  const integer = (value: bigint): Buffer => {
+    const hex = value.toString(16);
+    const bytes = Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, 'hex');
+    const body = ((bytes[0] ?? 0) & 0x80) === 0 ? bytes : Buffer.concat([Buffer.alloc(1), bytes]);
+    return Buffer.concat([Buffer.from([0x02, body.length]), body]);
+  };
+  // SEQUENCE { tbs, algorithm, BIT STRING { SEQUENCE { r, s } } }: lengths below 64 KiB, the signature's below 128.
+  const tbsLength = 4 + certificate.readUInt16BE(6);
+  const algorithmLength = 2 + (certificate[4 + tbsLength + 1] ?? 0);
+  const signed = certificate.subarray(4, 4 + tbsLength + algorithmLength);
+  const signature = certificate.subarray(4 + signed.length + 3);
+  const rLength = signature[3] ?? 0;
+  const s = BigInt(`0x${signature.subarray(4 + rLength + 2).toString('hex')}`);
+  const pair = Buffer.concat([signature.subarray(2, 4 + rLength), integer(order - s)]);
+  const bits = Buffer.concat([Buffer.from([0x03, pair.length + 3, 0, 0x30, pair.length]), pair]);
+  const head = Buffer.from([0x30, 0x82, 0, 0]);
+  head.writeUInt16BE(signed.length + bits.length, 2);
+  return Buffer.concat([head, signed, bits]);
+}
+
 describe('a new certificate', () => {
   test('is a client certificate of one node for 24 h, from five minutes ago, and stands in the database', async () => {
     const node = await enrolled();
@@ -252,6 +275,17 @@ describe('revocation', () => {
     expect((await rows(node.nodeId)).map((row) => row.revoke_reason)).toEqual(['stolen', 'stolen']);
     expect(await revoke(node.nodeId)).toEqual({ certificatesRevoked: 0 });
     theirs.stream.cancel();
+  });
+
+  test('holds for a copy of the certificate with another valid signature', async () => {
+    const node = await enrolled();
+    const copy = malleated(node.leaf);
+    expect(new X509Certificate(copy).fingerprint256).not.toBe(new X509Certificate(node.leaf).fingerprint256);
+    const [, issuing] = edges.ca.chainOf(copy, new X509Certificate(copy));
+    const thief = nodeOf(node.nodeId, node.keys, [copy, issuing ?? Buffer.alloc(0)]);
+    await revoke(node.nodeId);
+    expect(await codeOf(renewed(thief))).toBe('certificate_revoked');
+    expect(await codeOf(reattested(thief))).toBe('certificate_revoked');
   });
 
   test('by another process ends the stream too: the notification is heard', async () => {
