@@ -4,17 +4,17 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { AppError } from '@penstock/domain/errors';
 
-/** Makes a directory (0700) and says clearly when that is not possible. */
+/** Makes a directory (0700) below one that exists, and says clearly when that is not possible. */
 export async function makeDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
-    throw new AppError(
-      'failed_precondition',
-      `Cannot make the directory ${path} (${error.code ?? 'unknown'}).`,
-      {
-        cause: error,
-      },
-    );
-  });
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    if (code === 'EEXIST') return;
+    throw new AppError('failed_precondition', `Cannot make the directory ${path} (${code}).`, {
+      cause: error,
+    });
+  }
 }
 
 /** Replaces a file in one step; mode 0600. */

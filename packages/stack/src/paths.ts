@@ -4,8 +4,9 @@
 // Pure; called by every other file of this package.
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { AppError } from '@penstock/domain/errors';
 
 export interface StackPaths {
   /** Root of the clone: where apps/ is. */
@@ -40,7 +41,7 @@ const systemHome = '/var/lib/penstock';
 
 /** `dir` must exist or have an existing parent: its real path names the system directory. */
 export function stackPaths(dir: string, asRoot: boolean): StackPaths {
-  const real = join(realpathSync(dirname(dir)), dir.slice(dirname(dir).length).replace(/^\//, ''));
+  const real = join(realParent(dir), basename(dir));
   const id = createHash('sha256').update(real).digest('hex').slice(0, 16);
   return {
     repo: repoRoot,
@@ -58,4 +59,13 @@ export function stackPaths(dir: string, asRoot: boolean): StackPaths {
     postgresHome: asRoot ? join(systemHome, id) : join(real, 'postgres'),
     sharedBinaries: asRoot ? join(systemHome, 'bin') : undefined,
   };
+}
+
+function realParent(dir: string): string {
+  const parent = dirname(resolve(dir));
+  try {
+    return realpathSync(parent);
+  } catch (error) {
+    throw new AppError('failed_precondition', `There is no directory ${parent}.`, { cause: error });
+  }
 }
