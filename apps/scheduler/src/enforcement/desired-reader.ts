@@ -8,6 +8,7 @@ import type { Logger } from '@penstock/service/logger';
 import { openSecret } from '@penstock/service/secret-box';
 import type { SchedulerMetrics } from '../metrics.js';
 import {
+  bytesOfId,
   encodeAccess,
   encodeConfig,
   keyOfId,
