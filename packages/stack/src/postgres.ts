@@ -3,6 +3,7 @@
 // Invariants: fsync is on; it listens on loopback only; every login needs a password; it is never root.
 // Called by startStack; tests also kill and restart it.
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { chown, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -95,6 +96,20 @@ export class PostgresServer {
     signalIdentity(identity, signal);
     if (signal === 'SIGKILL')
       await until('The end of PostgreSQL', 10_000, () => (isAlive(identity) ? null : true));
+  }
+
+  /**
+   * Moves data away that nobody has the secrets of any more (as root it outlives a removed clone). Returns where to,
+   * or null when there was none.
+   */
+  async setAside(): Promise<string | null> {
+    const { home } = this.options;
+    if (!existsSync(join(home, 'data'))) return null;
+    const running = await readPostmaster(join(home, 'data'));
+    if (running !== null) await endIdentity(running.identity, 'SIGINT', stopTimeoutMs);
+    const place = `${home}.${randomBytes(4).toString('hex')}`;
+    await rename(home, place);
+    return place;
   }
 
   /** Removes the data; the server must be stopped. */

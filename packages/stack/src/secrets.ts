@@ -13,11 +13,15 @@ export interface StackSecrets {
   setupToken: string;
   databasePasswords: Record<ServiceRole, string>;
   superuserPassword: string;
+  /** Nothing was there: data from before, if any, belongs to secrets that are lost. */
+  fresh: boolean;
 }
 
 /** Reads the secrets below `dir`, making those that are missing. */
 export async function loadSecrets(dir: string): Promise<StackSecrets> {
   await makeDirectory(join(dir, 'database'));
+  const superuserFile = join(dir, 'database', 'superuser');
+  const fresh = (await readIfThere(superuserFile)) === null;
   const dataKeyFile = join(dir, 'data-key');
   const jwtKeyFile = join(dir, 'jwt-key.pem');
   const setupTokenFile = join(dir, 'setup-token');
@@ -32,7 +36,8 @@ export async function loadSecrets(dir: string): Promise<StackSecrets> {
     setupTokenFile,
     setupToken,
     databasePasswords: passwords as Record<ServiceRole, string>,
-    superuserPassword: await once(join(dir, 'database', 'superuser'), token),
+    superuserPassword: await once(superuserFile, token),
+    fresh,
   };
 }
 

@@ -256,6 +256,10 @@ class RunningStack implements Stack {
       fixedPort: this.options.ports?.postgresql,
       settings: this.options.postgresSettings ?? {},
     });
+    if (this.secrets.fresh) {
+      const aside = await this.postgres.setAside();
+      if (aside !== null) this.say(`Data of a removed ${this.paths.dir} was moved to ${aside}`);
+    }
     await this.postgres.start();
     await bootstrap(this.postgres.superuserUrl(), databaseName, this.secrets.databasePasswords);
     const ran = await migrate(this.postgres.superuserUrl(), databaseName);
