@@ -4,6 +4,7 @@ import { benchOptions, print, type Bench } from './result.js';
 
 /** Name → module, loaded when asked for. */
 const benches: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
+  ingest: () => import('./ingest.js'),
   order: () => import('./order.js'),
 };
 

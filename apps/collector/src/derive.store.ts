@@ -123,8 +123,17 @@ const upsertMeters = statement<Record<string, never>>(
      cumulative_up = excluded.cumulative_up, cumulative_down = excluded.cumulative_down`,
 );
 
-/** Writes how far meters of a stream have come; a meter has one writer, the holder of its stream. */
-export async function writeMeters(client: Client, stream: Stream, indexes: readonly number[]): Promise<void> {
+/** One statement's worth of meters, as they stood when it was made. */
+export interface MeterColumns {
+  nodeId: string;
+  columns: Buffer[];
+}
+
+/**
+ * Takes down how far meters have come, at once: frames that are committed while the flush is under way must not get
+ * into a checkpoint whose watermark lies before them.
+ */
+export function meterColumns(stream: Stream, indexes: readonly number[]): MeterColumns {
   const { meters, subscriptions } = stream;
   const n = indexes.length;
   const tenant = new FixedArray('uuid', n);
@@ -146,18 +155,25 @@ export async function writeMeters(client: Client, stream: Stream, indexes: reado
     up.words(meters.keptUpHigh[i] as number, meters.keptUpLow[i] as number);
     down.words(meters.keptDownHigh[i] as number, meters.keptDownLow[i] as number);
   }
-  await run(client, upsertMeters, [
-    stream.nodeId,
-    tenant.buffer,
-    epoch.buffer,
-    number.buffer,
-    engine.buffer,
-    variableArray('bytea', bootsOf(meters, indexes)),
-    subscription.buffer,
-    device.buffer,
-    up.buffer,
-    down.buffer,
-  ]);
+  return {
+    nodeId: stream.nodeId,
+    columns: [
+      tenant.buffer,
+      epoch.buffer,
+      number.buffer,
+      engine.buffer,
+      variableArray('bytea', bootsOf(meters, indexes)),
+      subscription.buffer,
+      device.buffer,
+      up.buffer,
+      down.buffer,
+    ],
+  };
+}
+
+/** Writes meters; a meter has one writer, the holder of its stream. */
+export async function writeMeters(client: Client, meters: MeterColumns): Promise<void> {
+  await run(client, upsertMeters, [meters.nodeId, ...meters.columns]);
 }
 
 function bootsOf(meters: Meters, indexes: readonly number[]): Uint8Array[] {

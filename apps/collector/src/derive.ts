@@ -9,7 +9,7 @@ import { AppError } from '@penstock/domain/errors';
 import type { Logger } from '@penstock/service/logger';
 import { writeCrossings } from './append.store.js';
 import type { Crossing, Periods } from './crossing.js';
-import { addToCounters, moveWatermarks, writeMeters, type MarkMove, type NearLimit } from './derive.store.js';
+import { addToCounters, meterColumns, moveWatermarks, writeMeters, type MarkMove, type MeterColumns, type NearLimit } from './derive.store.js';
 import type { CollectorMetrics } from './metrics.js';
 import { after, type Stream } from './stream.js';
 import type { Sums } from './subscriptions.js';
@@ -26,7 +26,9 @@ const SUM_MAX = 2 ** 52;
 interface Part {
   move: MarkMove;
   sums: Sums;
+  /** Meters to checkpoint: which, and what they stood at. */
   meters: number[] | null;
+  columns: MeterColumns[];
 }
 
 export class Deriver {
@@ -102,9 +104,7 @@ export class Deriver {
       for (const part of checkpoints) {
         if (!metersMoved.has(part.move.stream.nodeId))
           throw new Error('the meter watermark is not where the fence says');
-        for (let i = 0; i < (part.meters ?? []).length; i += ROWS_MAX) {
-          await writeMeters(client, part.move.stream, (part.meters ?? []).slice(i, i + ROWS_MAX));
-        }
+        for (const columns of part.columns) await writeMeters(client, columns);
       }
     }
     const near: NearLimit[] = [];
@@ -189,11 +189,18 @@ export function forgetSums(stream: Stream, periods: Periods): void {
   for (let i = 0; i < sums.count; i++) periods.unuse(sums.period[i] as number, sums.billable[i] as number);
 }
 
+/** Everything up to one committed frame, taken at once. */
 function takePart(stream: Stream, withMeters: boolean): Part {
+  const meters = withMeters ? stream.meters.takeChanges() : null;
+  const columns: MeterColumns[] = [];
+  for (let i = 0; i < (meters?.length ?? 0); i += ROWS_MAX) {
+    columns.push(meterColumns(stream, (meters ?? []).slice(i, i + ROWS_MAX)));
+  }
   return {
     move: { stream, fence: stream.fence, from: stream.counterMark, to: stream.kept },
     sums: stream.subscriptions.takeSums(),
-    meters: withMeters ? stream.meters.takeChanges() : null,
+    meters,
+    columns,
   };
 }
 

@@ -60,9 +60,7 @@ export class GroupCommit {
   push(frame: CheckedFrame): void {
     frame.stream.inFlight++;
     this.queue.push(frame.stream.lane, frame);
-    this.running ??= this.run().finally(() => {
-      this.running = null;
-    });
+    this.running ??= this.run();
   }
 
   /** Resolves when nothing waits. */
@@ -83,6 +81,8 @@ export class GroupCommit {
       this.metrics.queue.set({ queue: 'bytes' }, this.queue.bytes);
       await this.commit(this.queue.take(framesMax, bytesMax));
     }
+    // At once, so that a frame that comes now starts the next run.
+    this.running = null;
     this.metrics.queue.set({ queue: 'frames' }, 0);
     this.metrics.queue.set({ queue: 'bytes' }, 0);
   }
@@ -90,22 +90,27 @@ export class GroupCommit {
   private async commit(group: readonly CheckedFrame[]): Promise<void> {
     const frames = this.withoutEnded(group);
     if (frames.length === 0) return;
+    const started = this.clock.monotonic();
+    const acceptedAtMs = this.clock.now();
+    let lost: ReadonlySet<Stream>;
     try {
-      await this.append(frames);
+      lost = await this.append(frames, acceptedAtMs);
     } catch (error) {
       if (!isContent(error)) return this.fail(frames, error);
       if (frames.length === 1) return this.poison(frames[0] as CheckedFrame, error);
       this.log.warn({ frames: frames.length, error }, 'a group failed, trying its frames alone');
       for (const frame of frames) await this.commit([frame]);
+      return;
     }
+    this.settle(frames, lost, acceptedAtMs);
+    this.metrics.transaction.observe({ step: 'append' }, (this.clock.monotonic() - started) / 1000);
   }
 
-  private async append(frames: readonly CheckedFrame[]): Promise<void> {
-    const started = this.clock.monotonic();
-    const acceptedAtMs = this.clock.now();
+  /** One transaction. Returns the streams that are no longer ours; nothing of them was written. */
+  private append(frames: readonly CheckedFrame[], acceptedAtMs: number): Promise<Set<Stream>> {
     const streams = [...new Set(frames.map((f) => f.stream))];
     const tenantIds = [...new Set(streams.flatMap((s) => [...s.tenants.values()]))];
-    const lost = await withTransaction(
+    return withTransaction(
       this.pool,
       async (client) => {
         const heads = await lockedHeads(client, streams);
@@ -116,6 +121,10 @@ export class GroupCommit {
       },
       { tenantIds },
     );
+  }
+
+  /** After COMMIT: moves the committed ends and acknowledges. */
+  private settle(frames: readonly CheckedFrame[], lost: ReadonlySet<Stream>, acceptedAtMs: number): void {
     this.healthy = true;
     for (const stream of lost) {
       this.log.warn({ nodeId: stream.nodeId, fence: stream.fence }, 'the stream is served by somebody else');
@@ -134,7 +143,6 @@ export class GroupCommit {
       last.set(frame.stream, frame);
     }
     for (const [stream] of last) stream.session?.accepted(stream.kept);
-    this.metrics.transaction.observe({ step: 'append' }, (this.clock.monotonic() - started) / 1000);
   }
 
   /** The database is in trouble, and nobody knows what it has: all streams of the group start again from it. */

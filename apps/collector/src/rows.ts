@@ -283,6 +283,7 @@ function checkSlice(
     }
     const up = (upHigh - lastUpHigh) * WORD + (upLow - lastUpLow);
     const down = (downHigh - lastDownHigh) * WORD + (downLow - lastDownLow);
+    if (up < 0 || down < 0) throw new Error('the ledger says less than the checkpoint of a meter');
     rows.meter[row] = meter;
     rows.subscription[row] = s;
     rows.up[row] = up;

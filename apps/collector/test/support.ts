@@ -24,7 +24,7 @@ import { collectorMetrics } from '../src/metrics.js';
 import { findStanding } from '../src/open.store.js';
 import { usageAllow, usageService } from '../src/usage.rpc.js';
 
-const log = createLogger('collector-test', 'fatal');
+const log = createLogger('collector-test', process.env['TEST_LOG'] ?? 'fatal');
 
 export interface RunningCollector {
   collector: Collector;
