@@ -97,6 +97,14 @@ CREATE TABLE device (
   CONSTRAINT device_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
 );
 
+CREATE TABLE device_key (
+  public_key bytea NOT NULL,
+  device_id uuid NOT NULL,
+  CONSTRAINT device_key_device_id_key UNIQUE (device_id),
+  CONSTRAINT device_key_pkey PRIMARY KEY (public_key),
+  CONSTRAINT device_key_public_key_check CHECK ((length(public_key) = 32))
+);
+
 CREATE TABLE enforcement (
   tenant_id uuid NOT NULL,
   subscription_id uuid NOT NULL,
@@ -642,6 +650,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   certificate: row security off
 --   credential_route: row security enabled and forced
 --   device: row security enabled and forced
+--   device_key: row security off
 --   enforcement: row security enabled and forced
 --   inbound: row security enabled and forced
 --   join_token: row security enabled and forced
@@ -691,10 +700,13 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   enforcement: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   enforcement: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   enforcement: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
---   inbound: as_node FOR ALL TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE (n.node_id = inbound.node_id)))) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
+--   inbound: own_delete FOR DELETE TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
+--   inbound: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
+--   inbound: own_update FOR UPDATE TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
 --   inbound: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
+--   inbound: visible FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE (n.node_id = inbound.node_id)))) CHECK (–)
 --   join_token: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
---   join_token: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   join_token: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (((tenant_id = ( SELECT app_tenant() AS app_tenant)) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = join_token.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
 --   ledger_slice: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   ledger_slice: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   ledger_slice: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
@@ -712,8 +724,10 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   node_group: own_update FOR UPDATE TO penstock_control_api USING (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
 --   node_group: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
 --   node_group: visible FOR SELECT TO penstock_control_api USING (((( SELECT app_tenant() AS app_tenant) IS NOT NULL) AND ((owner_tenant_id IS NULL) OR (owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))) CHECK (–)
---   node_group_node: as_group FOR ALL TO penstock_control_api USING ((EXISTS ( SELECT FROM node_group g WHERE (g.node_group_id = node_group_node.node_group_id)))) CHECK (((EXISTS ( SELECT FROM node_group g WHERE ((g.node_group_id = node_group_node.node_group_id) AND ((g.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = node_group_node.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
+--   node_group_node: own_delete FOR DELETE TO penstock_control_api USING ((EXISTS ( SELECT FROM node_group g WHERE ((g.node_group_id = node_group_node.node_group_id) AND ((g.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
+--   node_group_node: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK (((EXISTS ( SELECT FROM node_group g WHERE ((g.node_group_id = node_group_node.node_group_id) AND ((g.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = node_group_node.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
 --   node_group_node: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
+--   node_group_node: visible FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node_group g WHERE (g.node_group_id = node_group_node.node_group_id)))) CHECK (–)
 --   plan: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   plan: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   plan: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
@@ -758,6 +772,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   credential_route: SELECT to penstock_scheduler
 --   device: INSERT, SELECT, UPDATE to penstock_control_api
 --   device: SELECT to penstock_scheduler
+--   device_key: DELETE, INSERT, SELECT to penstock_control_api
 --   enforcement: SELECT to penstock_control_api
 --   enforcement: SELECT to penstock_reader
 --   enforcement: INSERT, SELECT, UPDATE to penstock_scheduler
@@ -796,6 +811,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   plan_node_group: SELECT to penstock_scheduler
 --   platform: INSERT, SELECT to penstock_control_api
 --   platform: SELECT to penstock_scheduler
+--   revision: SELECT to penstock_control_api
 --   revision: SELECT to penstock_reader
 --   revision: INSERT, SELECT, UPDATE to penstock_scheduler
 --   session: INSERT, SELECT, UPDATE to penstock_control_api

@@ -240,6 +240,21 @@ test('devices: our key pair or the customer’s, a limit that holds in a race, o
   });
 });
 
+test('a key that another tenant’s device has is refused, and free again when that device is removed', async () => {
+  const publicKey = wireguardPublicKey(newWireguardPrivateKey());
+  const body = { name: 'laptop', publicKey };
+  const mine = String((await create()).body['subscriptionId']);
+  const taken = await ask('POST', at(mine, '/devices'), { body });
+  expect(taken.status).toBe(201);
+  const theirs = { name: 'x', planId: other.planId };
+  const made = await make(world, other.admin, '/api/v1/subscriptions', theirs);
+  const path = at(String(made['subscriptionId']), '/devices');
+  const claim = (): Promise<Answer> => world.ask('POST', path, { as: other.admin, body });
+  expect((await claim()).body).toMatchObject({ status: 409, field: 'publicKey' });
+  expect((await ask('DELETE', at(mine))).status).toBe(204);
+  expect((await claim()).status).toBe(201);
+});
+
 test('access: 409 until a device has its address, then what a client connects with; looked at by those who may', async () => {
   const path = at(own.subscriptionId, '/access');
   expect((await world.ask('GET', path, { as: auditor })).body).toMatchObject({

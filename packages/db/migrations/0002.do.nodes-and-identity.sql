@@ -126,19 +126,33 @@ CREATE POLICY own_insert ON node_group FOR INSERT TO penstock_control_api
 CREATE POLICY own_update ON node_group FOR UPDATE TO penstock_control_api
   USING (owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))
   WITH CHECK (owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()));
--- Membership and inbounds are visible and changeable as their group and node are.
-CREATE POLICY as_group ON node_group_node TO penstock_control_api
-  USING (EXISTS (SELECT FROM node_group g WHERE g.node_group_id = node_group_node.node_group_id))
+-- Membership and inbounds are visible as their group and node are; their owner alone changes them.
+CREATE POLICY visible ON node_group_node FOR SELECT TO penstock_control_api
+  USING (EXISTS (SELECT FROM node_group g WHERE g.node_group_id = node_group_node.node_group_id));
+CREATE POLICY own_insert ON node_group_node FOR INSERT TO penstock_control_api
   WITH CHECK (EXISTS (SELECT FROM node_group g WHERE g.node_group_id = node_group_node.node_group_id
                 AND (g.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform())))
               AND EXISTS (SELECT FROM node n WHERE n.node_id = node_group_node.node_id
                 AND (n.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))));
-CREATE POLICY as_node ON inbound TO penstock_control_api
-  USING (EXISTS (SELECT FROM node n WHERE n.node_id = inbound.node_id))
+CREATE POLICY own_delete ON node_group_node FOR DELETE TO penstock_control_api
+  USING (EXISTS (SELECT FROM node_group g WHERE g.node_group_id = node_group_node.node_group_id
+           AND (g.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))));
+CREATE POLICY visible ON inbound FOR SELECT TO penstock_control_api
+  USING (EXISTS (SELECT FROM node n WHERE n.node_id = inbound.node_id));
+CREATE POLICY own_insert ON inbound FOR INSERT TO penstock_control_api
   WITH CHECK (EXISTS (SELECT FROM node n WHERE n.node_id = inbound.node_id
                 AND (n.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))));
+CREATE POLICY own_update ON inbound FOR UPDATE TO penstock_control_api
+  USING (EXISTS (SELECT FROM node n WHERE n.node_id = inbound.node_id
+           AND (n.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))));
+CREATE POLICY own_delete ON inbound FOR DELETE TO penstock_control_api
+  USING (EXISTS (SELECT FROM node n WHERE n.node_id = inbound.node_id
+           AND (n.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))));
 CREATE POLICY tenant_of_transaction ON join_token TO penstock_control_api
-  USING (tenant_id = (SELECT app_tenant())) WITH CHECK (tenant_id = (SELECT app_tenant()));
+  USING (tenant_id = (SELECT app_tenant()))
+  WITH CHECK (tenant_id = (SELECT app_tenant())
+              AND EXISTS (SELECT FROM node n WHERE n.node_id = join_token.node_id
+                AND (n.owner_tenant_id = (SELECT app_tenant()) OR (SELECT app_is_platform()))));
 
 CREATE POLICY sweep ON node TO penstock_scheduler, penstock_collector, penstock_reader USING (true);
 CREATE POLICY sweep ON node_group FOR SELECT TO penstock_scheduler, penstock_reader USING (true);

@@ -61,6 +61,13 @@ CREATE TABLE device (
 );
 CREATE INDEX device_subscription ON device (tenant_id, subscription_id);
 
+-- A WireGuard key belongs to one living device of the whole installation: WireGuard knows a peer by its key alone, so
+-- a second device with the same key would take the first one's place on a shared node. No tenant: a key is public.
+CREATE TABLE device_key (
+  public_key bytea PRIMARY KEY CHECK (length(public_key) = 32),
+  device_id  uuid NOT NULL UNIQUE
+);
+
 -- What holds, decided by the scheduler.
 CREATE TABLE subscription_state (
   tenant_id       uuid NOT NULL,
@@ -198,6 +205,8 @@ CREATE POLICY sweep_reader ON plan FOR SELECT TO penstock_reader USING (true);
 
 GRANT SELECT, INSERT, UPDATE ON plan, subscription, device TO penstock_control_api;
 GRANT SELECT, INSERT, DELETE ON plan_node_group TO penstock_control_api;
+GRANT SELECT, INSERT, DELETE ON device_key TO penstock_control_api;
+GRANT SELECT ON revision TO penstock_control_api;
 GRANT SELECT ON subscription_state, usage_period, assignment, enforcement TO penstock_control_api;
 GRANT INSERT ON access_change TO penstock_control_api, penstock_collector;
 GRANT SELECT ON plan, plan_node_group, subscription, device TO penstock_scheduler;

@@ -55,7 +55,7 @@ export class DevicesService {
       const own = request.publicKey === undefined ? newWireguardPrivateKey() : null;
       const publicText = own === null ? request.publicKey : wireguardPublicKey(own);
       const publicKey = wireguardKeyBytes(publicText, 'publicKey');
-      if (await store.isKeyInUse(acting, publicKey)) {
+      if (!(await store.claimKey(acting, publicKey, deviceId))) {
         throw new AppError('conflict', 'publicKey: another device has this key', { field: 'publicKey' });
       }
       const place = privateKeyPlace(actor.tenantId, deviceId);
@@ -85,6 +85,7 @@ export class DevicesService {
       await lockSubscription(acting, subscriptionId);
       const name = await store.removeDevice(acting, deviceId, subscriptionId);
       if (name === null) throw new AppError('not_found', 'there is no such device');
+      await store.releaseKeys(acting, subscriptionId, deviceId);
       await subscriptionChanged(acting, subscriptionId);
       const entry = { action: 'device.delete', entity: 'device', entityId: deviceId };
       await appendAudit(acting, { ...entry, before: { deviceId, subscriptionId, name } });

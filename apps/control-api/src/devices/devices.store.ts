@@ -23,14 +23,29 @@ export function listDevices({ actor, client }: Acting, subscriptionId: Subscript
   return run(client, selectAll, [actor.tenantId, subscriptionId]);
 }
 
-const keyInUse = statement<{ exists: boolean }>(
-  'device.key_in_use',
-  `SELECT EXISTS (SELECT FROM device WHERE tenant_id = $1 AND public_key = $2 AND removed_at IS NULL) AS exists`,
+const claim = statement<{ claimed: boolean }>(
+  'device_key.claim',
+  `INSERT INTO device_key (public_key, device_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true AS claimed`,
 );
 
-/** WireGuard knows a peer by its key alone, so one key is one device. */
-export async function isKeyInUse({ actor, client }: Acting, publicKey: Buffer): Promise<boolean> {
-  return (await run(client, keyInUse, [actor.tenantId, publicKey]))[0]?.exists ?? false;
+/** False when a living device, of whatever tenant, has this key: WireGuard knows a peer by its key alone. */
+export async function claimKey({ client }: Acting, publicKey: Buffer, deviceId: DeviceId): Promise<boolean> {
+  return (await run(client, claim, [publicKey, deviceId])).length === 1;
+}
+
+const release = statement(
+  'device_key.release',
+  `DELETE FROM device_key WHERE device_id IN (SELECT device_id FROM device WHERE tenant_id = $1 AND subscription_id = $2
+     AND (device_id = $3 OR $3 IS NULL))`,
+);
+
+/** Lets go of the keys of one device, or of all of the subscription's (null). */
+export async function releaseKeys(
+  { actor, client }: Acting,
+  subscriptionId: SubscriptionId,
+  deviceId: DeviceId | null,
+): Promise<void> {
+  await run(client, release, [actor.tenantId, subscriptionId, deviceId]);
 }
 
 const insertRow = statement(

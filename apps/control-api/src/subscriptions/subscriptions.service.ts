@@ -9,6 +9,7 @@ import { subscriptionChanged } from '../access-change.store.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
+import { releaseKeys } from '../devices/devices.store.js';
 import type { Actor } from '../http/actor.js';
 import { requireVersion } from '../http/entity-tag.js';
 import { pageOf, type Page } from '../http/fields.js';
@@ -81,6 +82,7 @@ export class SubscriptionsService {
       const before = await store.getSubscription(acting, id);
       requireVersion(ifMatch, before.version);
       await store.burySubscription(acting, id);
+      await releaseKeys(acting, id, null);
       await subscriptionChanged(acting, id);
       await this.#audit(acting, 'subscription.delete', id, before, undefined);
     });
