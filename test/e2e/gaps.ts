@@ -17,7 +17,7 @@ import type { NodeOfWorld, World } from './world.js';
 /** Settings of PostgreSQL without which a commit never waits for a standby. */
 export const HOLD_SETTINGS = { wal_level: 'replica', max_wal_senders: '2' } as const;
 
-const SEGMENT = /^(\d+|[0-9a-f]+)\./;
+const SEGMENT = /^segment-([0-9a-f]{16})\.wal$/;
 
 export interface Place {
   epoch: number;
@@ -48,9 +48,10 @@ export class Gaps {
   /** Seq of the newest frame in the journal's files. */
   journalSeq(): bigint {
     let newest = 0n;
-    for (const name of this.segments()) {
-      const number = BigInt(name.replace(/\D/g, ''));
-      for (const record of scanSegment(number, readFileSync(join(this.journal, name))).records) {
+    for (const name of readdirSync(this.journal)) {
+      const hex = SEGMENT.exec(name)?.[1];
+      if (hex === undefined) continue;
+      for (const record of scanSegment(BigInt(`0x${hex}`), readFileSync(join(this.journal, name))).records) {
         if (record.type !== 'frame') continue;
         const { seq } = decodeFrame(decodeFrameBody(record.body).frameBytes).header;
         if (seq > newest) newest = seq;
@@ -93,29 +94,35 @@ export class Gaps {
     );
   }
 
-  /** Holds the stream's head: the next append waits. Resolves when one does; the result lets it go. */
+  /** Holds the stream's head and resolves when an append waits for it. The result lets it go. */
   async holdAppend(): Promise<() => Promise<void>> {
     const holder = await this.client();
     await holder.query('BEGIN');
     await holder.query('SELECT 1 FROM stream_head WHERE node_id = $1 FOR UPDATE', [this.node.nodeId]);
-    await this.waits('Lock', 'penstock-collector');
+    await this.waiting(
+      `SELECT 1 FROM pg_stat_activity WHERE application_name = 'penstock-collector' AND wait_event_type = 'Lock'`,
+      'an append waits for its lock',
+    );
     return async () => {
       await holder.query('ROLLBACK').catch(() => undefined);
       await holder.end().catch(() => undefined);
     };
   }
 
-  /** Holds the answers to commits, which are durable all the same. Resolves when `application` waits for one. */
-  async holdCommit(application: string): Promise<() => Promise<void>> {
+  /** Holds the answers to commits, which are durable all the same; resolves when an append's commit waits so. */
+  async holdCommit(): Promise<void> {
     const setter = await this.client();
     await setter.query(`ALTER SYSTEM SET synchronous_standby_names = 'nobody'`);
     await setter.query('SELECT pg_reload_conf()');
     await setter.end();
-    await this.waits('SyncRep', application);
-    return () => this.releaseCommits();
+    await this.waiting(
+      `SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+       WHERE a.application_name = 'penstock-collector' AND a.wait_event = 'SyncRep' AND l.relation = 'slice_head'::regclass`,
+      'the commit of an append waits for its answer',
+    );
   }
 
-  /** Also after PostgreSQL was killed: the setting is in its file. */
+  /** Needed after a kill of PostgreSQL too: the setting stands in its file. */
   async releaseCommits(): Promise<void> {
     const setter = await this.client();
     await setter.query('ALTER SYSTEM RESET synchronous_standby_names');
@@ -123,15 +130,20 @@ export class Gaps {
     await setter.end();
   }
 
-  private async waits(event: 'Lock' | 'SyncRep', application: string): Promise<void> {
+  /** Resolves when what was on its way to the ledger is there or never will be. */
+  async standsStill(): Promise<Place> {
+    let [last, same] = [await this.head(), 0];
     await until(async () => {
-      const { rows } = await this.world.sql.query(
-        `SELECT 1 FROM pg_stat_activity
-         WHERE application_name = $2 AND (wait_event = $1 OR wait_event_type = $1)`,
-        [event, application],
-      );
-      return rows.length > 0;
-    }, `${application} waits for ${event}`);
+      const now = await this.head();
+      same = now.seq === last.seq ? same + 1 : 0;
+      last = now;
+      return same >= 5;
+    }, 'the ledger stands still');
+    return last;
+  }
+
+  private async waiting(sql: string, what: string): Promise<void> {
+    await until(async () => (await this.world.sql.query(sql)).rows.length > 0, what);
   }
 
   private async client(): Promise<ReturnType<typeof createClient>> {
@@ -139,10 +151,6 @@ export class Gaps {
     client.on('error', () => undefined);
     await client.connect();
     return client;
-  }
-
-  private segments(): string[] {
-    return readdirSync(this.journal).filter((name) => SEGMENT.test(name));
   }
 
   private journalBytes(): number {
