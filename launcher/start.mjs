@@ -2,7 +2,7 @@
 // reaches the product, which stops in order; when npm above us is killed, the product is told to stop too,
 // so nobody is left running without an owner.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureBuilt } from './build.mjs';
 import { ensurePackages } from './install.mjs';
@@ -18,10 +18,10 @@ await main(async () => {
   await ensureBuilt();
   const entry = join(repo, 'packages', 'stack', 'dist', 'bin', 'start.js');
   if (!existsSync(entry)) throw new LauncherError(`The build left no ${entry}.`);
-  const parent = process.ppid;
+  const above = ancestors();
   const underNpm = process.env.npm_lifecycle_event !== undefined;
   const watch = setInterval(() => {
-    if (underNpm && process.ppid !== parent) process.kill(process.pid, 'SIGTERM');
+    if (underNpm && ancestors() !== above) process.kill(process.pid, 'SIGTERM');
   }, parentCheckMs);
   try {
     // The open pipe (fd 3) tells the product that we are gone, also by kill -9.
@@ -33,3 +33,14 @@ await main(async () => {
     clearInterval(watch);
   }
 });
+
+/** Who started us: the shell of npm and, where the system tells, npm above it. Changes when one of them is gone. */
+function ancestors() {
+  const parent = process.ppid;
+  try {
+    const stat = readFileSync(`/proc/${parent}/stat`, 'latin1');
+    return `${parent} ${stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]}`;
+  } catch {
+    return String(parent);
+  }
+}
