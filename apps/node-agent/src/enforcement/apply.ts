@@ -1,5 +1,6 @@
 // Takes a revision into force: written down, cut, granted, read back. Called by sync.ts, one revision at a time; the
-// order is fixed here: validate everything → durable → cut → grant → read back → results. A crash at any point goes
+// order is fixed here: durable → cut → grant → read back → results. An entry that an engine cannot take stays out and
+// is told; it never delays anybody's cut or grant. A crash at any point goes
 // on from the durable state at the next start.
 import type { Access } from '@penstock/domain/access';
 import type { Clock } from '@penstock/domain/clock';
@@ -51,7 +52,7 @@ export class Enforcer {
     const { state } = store;
     if (state.revision === 0n) return;
     await engines.configure(state.config, this.endSessions);
-    await engines.startAll([...state.entries.values()].map((entry) => entry.access));
+    await engines.startAll(this.acceptable(state.entries.values()));
     const results = await this.cutAll(new Map(), [], state.lastRemovals);
     await this.acknowledge(state.revision, this.deps.clock.now(), results);
   }
@@ -60,7 +61,7 @@ export class Enforcer {
   async restoreEngine(name: EngineName): Promise<void> {
     await this.exclusively(async () => {
       const engine = this.deps.engines.get(name);
-      await engine?.start([...this.deps.store.state.entries.values()].map((entry) => entry.access));
+      await engine?.start(this.acceptable(this.deps.store.state.entries.values()));
     });
   }
 
@@ -95,7 +96,6 @@ export class Enforcer {
       const before = new Map(store.state.entries);
       const configChanged = !Buffer.from(snapshot.config).equals(store.state.config);
       await engines.configure(Buffer.from(snapshot.config), this.endSessions);
-      for (const entry of wanted.values()) engines.validate(entry.access);
       this.remember(before.values());
       await store.writeSnapshot(snapshot);
       const removals = [...before.keys()].filter((id) => !wanted.has(id));
@@ -103,7 +103,7 @@ export class Enforcer {
         (entry) => before.get(entry.access.subscriptionId)?.digest.equals(entry.digest) !== true,
       );
       if (configChanged || before.size === 0) {
-        await engines.startAll([...wanted.values()].map((entry) => entry.access));
+        await engines.startAll(this.acceptable(wanted.values()));
       }
       // The engines may hold somebody whom no state of ours knows: found by reading back, and cut.
       const strays = [...(await this.readBack()).values()].flatMap((state) =>
@@ -133,12 +133,11 @@ export class Enforcer {
       const upserts = delta.upserts.map(decodeEntry);
       const removals = delta.removals.map((bytes) => idFromBytes<SubscriptionId>(Buffer.from(bytes)));
       if (delta.config.length > 0) await engines.configure(Buffer.from(delta.config), this.endSessions);
-      for (const entry of upserts) engines.validate(entry.access);
       const before = new Map(store.state.entries);
       this.remember(removals.flatMap((id) => before.get(id) ?? []));
       await store.writeDelta(delta);
       if (delta.config.length > 0) {
-        await engines.startAll([...store.state.entries.values()].map((entry) => entry.access));
+        await engines.startAll(this.acceptable(store.state.entries.values()));
       }
       const results = await this.cutAll(before, upserts, removals);
       await this.grantAll(upserts, results);
@@ -206,18 +205,33 @@ export class Enforcer {
 
   private async grantAll(upserts: readonly DesiredEntry[], results: ChangeResult[]): Promise<void> {
     if (upserts.length === 0) return;
-    const failed = new Map<string, string>();
+    const failed = new Map<SubscriptionId, string>();
+    const wanted = upserts.filter(({ access }) => {
+      const problem = this.problemOf(access);
+      if (problem !== '') failed.set(access.subscriptionId, problem);
+      return problem === '';
+    });
     await Promise.all(
       [...this.deps.engines.all()].map(async ([name, engine]) => {
-        const { apply } = engineSteps(name, new Map(), upserts, []);
+        const { apply } = engineSteps(name, new Map(), wanted, []);
+        const give = (list: Access[]): Promise<void> => engine.apply(list, this.deps.beforeRemoval);
+        const note = (access: Access, error: unknown): void => {
+          this.deps.log.error({ engine: name, subscriptionId: access.subscriptionId, error }, 'grant failed');
+          failed.set(
+            access.subscriptionId,
+            `${name}: ${error instanceof Error ? error.message : String(error)}`,
+          );
+        };
         if (apply.length === 0) return;
-        await engine.apply(apply, this.deps.beforeRemoval).catch((error: unknown) => {
-          this.deps.log.error({ engine: name, error }, 'grant failed');
-          failed.set(name, error instanceof Error ? error.message : String(error));
-        });
+        try {
+          await give(apply);
+        } catch (error) {
+          // One that the engine cannot take must not keep the others out: each by itself, once.
+          if (apply.length === 1) return note(apply[0] as Access, error);
+          for (const access of apply) await give([access]).catch((cause: unknown) => note(access, cause));
+        }
       }),
     );
-    const reason = [...failed].map(([engine, message]) => `${engine}: ${message}`).join('; ');
     for (const entry of upserts) {
       results.push({
         subscriptionId: idHex(entry.access.subscriptionId),
@@ -226,10 +240,25 @@ export class Enforcer {
         sessionsEnded: 0,
         cutUs: 0,
         provenUs: 0,
-        reason,
+        reason: failed.get(entry.access.subscriptionId) ?? '',
         engine: '',
       });
     }
+  }
+
+  /** Why no engine could take this access; empty when all can. */
+  private problemOf(access: Access): string {
+    try {
+      this.deps.engines.validate(access);
+      return '';
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** What the engines are started with: an entry they could not take stays out and does not keep the others out. */
+  private acceptable(entries: Iterable<DesiredEntry>): Access[] {
+    return [...entries].map((entry) => entry.access).filter((access) => this.problemOf(access) === '');
   }
 
   /** After a snapshot: whoever an engine does not hold as asked is given to it again. */
