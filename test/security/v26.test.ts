@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AppError } from '@penstock/domain/errors';
 import type { NodeId } from '@penstock/domain/ids';
 import { makeCsr, newKeyPair, privateKeyPem, type KeyPair } from '@penstock/rpc/certificates';
-import { callUnary, connect, openBidi } from '@penstock/rpc/client';
+import { createPool, type Pool } from '@penstock/db/pool';
+import { callUnary, connect, openBidi, openServerStream } from '@penstock/rpc/client';
 import { pemOf, type TlsMaterial } from '@penstock/rpc/trust';
 import { IdentityServiceClient } from '@penstock/rpc/gen/penstock/identity/v1/identity';
 import {
@@ -13,6 +14,8 @@ import {
   EnforcementServiceService,
 } from '@penstock/rpc/gen/penstock/enforcement/v1/enforcement';
 import { SchedulerAdminServiceClient } from '@penstock/rpc/gen/penstock/scheduler_admin/v1/scheduler_admin';
+import { UsageServiceClient, UsageServiceService } from '@penstock/rpc/gen/penstock/usage/v1/usage';
+import { createMetrics } from '@penstock/service/metrics';
 import { seedJoinToken, seedNode } from '@penstock/testkit/enrollment';
 import {
   startIdentityEdges,
@@ -20,6 +23,9 @@ import {
   TRUST_DOMAIN,
   type IdentityEdges,
 } from '../../apps/scheduler/test/identity-edges.js';
+import { Collector } from '../../apps/collector/src/collector.js';
+import { collectorMetrics } from '../../apps/collector/src/metrics.js';
+import { usageAllow, usageService } from '../../apps/collector/src/usage.rpc.js';
 import { enforcementAllow } from '../../apps/scheduler/src/enforcement/enforcement.rpc.js';
 import { schedulerMetrics } from '../../apps/scheduler/src/metrics.js';
 import { createScheduler, type Scheduler } from '../../apps/scheduler/src/scheduler.js';
@@ -33,6 +39,8 @@ interface Node {
 
 let edges: IdentityEdges;
 let scheduler: Scheduler;
+let collector: Collector;
+let collectorPool: Pool;
 let a: Node;
 let b: Node;
 const closing: { close(): void }[] = [];
@@ -46,7 +54,17 @@ beforeAll(async () => {
         ...{ dataKey: Buffer.alloc(32, 7), heartbeatMs: 5000, windowMs: 5000, random: Math.random },
         ...{ clock, log, metrics: schedulerMetrics(metrics) },
       });
-      return { services: [[EnforcementServiceService, scheduler.enforcement]], allow: enforcementAllow };
+      collectorPool = createPool(database.url('penstock_collector'), { applicationName: 'test' });
+      collector = new Collector({
+        ...{ pool: collectorPool, clock, log, metrics: collectorMetrics(createMetrics()), holder: 'test' },
+      });
+      return {
+        services: [
+          [EnforcementServiceService, scheduler.enforcement],
+          [UsageServiceService, usageService(collector, clock, log)],
+        ],
+        allow: { ...enforcementAllow, ...usageAllow },
+      };
     },
   });
   a = await enrolled();
@@ -55,7 +73,8 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const client of closing) client.close();
-  await scheduler.close();
+  await Promise.all([scheduler.close(), collector.stop()]);
+  await collectorPool.end();
   await edges.close();
 });
 
@@ -117,6 +136,33 @@ async function sync(tls: TlsMaterial, nodeId: string): Promise<string> {
   return code;
 }
 
+function usageClient(tls: TlsMaterial): UsageServiceClient {
+  const options = { tls, trustDomain: TRUST_DOMAIN, servers: ['scheduler' as const], log };
+  return open(() => connect(UsageServiceClient, edges.nodeAddress, options));
+}
+
+/** Opens node `nodeId`'s stream into the ledger. */
+async function ingest(tls: TlsMaterial, nodeId: string): Promise<string> {
+  const client = usageClient(tls);
+  const stream = openBidi((metadata, callOptions) => client.ingest(metadata, callOptions));
+  const value = {
+    ...{ nodeId, agentVersion: '1', epoch: 0, seq: 0n, digest: Buffer.alloc(0) },
+    ...{ clockMs: BigInt(edges.clock.now()), oldestSeq: 0n },
+  };
+  await stream.write({ message: { $case: 'open', value } });
+  const code = await codeOf(stream[Symbol.asyncIterator]().next());
+  stream.cancel();
+  return code;
+}
+
+async function baselines(tls: TlsMaterial, nodeId: string): Promise<string> {
+  const client = usageClient(tls);
+  const answers = openServerStream((metadata, callOptions) =>
+    client.baselines({ nodeId }, metadata, callOptions),
+  );
+  return codeOf(answers[Symbol.asyncIterator]().next());
+}
+
 describe('node A with the name of node B', () => {
   test('in the body of a stream is refused and counted, and B has no lease', async () => {
     const before = await failures('node_mismatch');
@@ -125,6 +171,16 @@ describe('node A with the name of node B', () => {
     const leases = await edges.pool.query('SELECT node_id FROM node_lease WHERE node_id = $1', [b.nodeId]);
     expect(leases.rows).toEqual([]);
     expect(await sync(a.tls, a.nodeId)).toBe('served');
+  });
+
+  test('in the body of the ledger is refused and counted, and B has no stream', async () => {
+    const before = await failures('node_mismatch');
+    expect(await ingest(a.tls, b.nodeId)).toBe('node_mismatch');
+    expect(await baselines(a.tls, b.nodeId)).toBe('node_mismatch');
+    expect(await failures('node_mismatch')).toBe(before + 2);
+    const heads = await edges.pool.query('SELECT node_id FROM stream_head WHERE node_id = $1', [b.nodeId]);
+    expect(heads.rows).toEqual([]);
+    expect(await ingest(a.tls, a.nodeId)).toBe('served');
   });
 
   test('in metadata is refused where it is a certificate and ignored where it is only a word', async () => {
