@@ -262,7 +262,16 @@ class RunningStack implements Stack {
     }
     await this.postgres.start();
     await bootstrap(this.postgres.superuserUrl(), databaseName, this.secrets.databasePasswords);
-    const ran = await migrate(this.postgres.superuserUrl(), databaseName);
+    const ran = await migrate(this.postgres.superuserUrl(), databaseName).catch((error: unknown) => {
+      const why = (error as Error).message;
+      throw new AppError(
+        'failed_precondition',
+        `The data in ${this.paths.dir} does not fit this version: ${why}.`,
+        {
+          cause: error,
+        },
+      );
+    });
     for (const role of serviceRoles)
       await writePrivate(databaseUrlFile(this.paths, role), this.databaseUrl(role));
     const migrated = ran.length > 0 ? `, ${ran.length} migrations` : '';
