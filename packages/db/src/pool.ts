@@ -46,6 +46,8 @@ export function createPool(url: string, options: PoolOptions): Pool {
   });
   // A connection that breaks while idle is replaced at its next use; without this listener it would end the process.
   pool.on('error', (error) => options.log?.warn({ error }, 'idle database connection lost'));
+  // The same for one that breaks between two statements of a transaction: the next statement fails and tells.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return pool;
 }
 

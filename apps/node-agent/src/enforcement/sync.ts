@@ -21,6 +21,8 @@ import type { DesiredStore } from './desired.store.js';
 
 export const BACKOFF_MIN_MS = 200;
 export const BACKOFF_MAX_MS = 30_000;
+/** A stream that was welcomed and lasted this long was good: the next one is tried as soon as the first. */
+const STABLE_MS = 1_000;
 /** Messages received but not yet handled. The scheduler keeps one revision in flight, so more is a broken peer. */
 const QUEUE_MAX = 4096;
 const SNAPSHOT_ENTRIES_MAX = 2_000_000;
@@ -56,8 +58,8 @@ export class Sync {
       } catch (error) {
         if (!this.stopped) this.deps.log.warn({ error }, 'enforcement stream ended');
       }
+      if (this.connected && this.deps.clock.monotonic() - startedAt > STABLE_MS) delayMs = BACKOFF_MIN_MS;
       this.connected = false;
-      if (this.deps.clock.monotonic() - startedAt > BACKOFF_MAX_MS) delayMs = BACKOFF_MIN_MS;
       if (this.stopped) return;
       await this.pause(delayMs * (0.5 + Math.random() / 2));
       delayMs = Math.min(delayMs * 2, BACKOFF_MAX_MS);

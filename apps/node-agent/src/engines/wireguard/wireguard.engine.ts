@@ -219,7 +219,7 @@ export class WireguardEngine implements Engine {
     const device = await openDevice(this.#checked.device);
     const damage = await this.#lives.run(() => this.#book.load(device.life));
     if (damage !== '')
-      this.#options.log.warn({ interfaceName }, `wireguard: ${damage}; its peers are added anew`);
+      this.#options.log.warn({ interface: interfaceName }, `wireguard: ${damage}; its peers are added anew`);
     const { privateKey, listenPort } = await device.channel.read();
     if (privateKey !== this.#checked.privateKey || listenPort !== this.#checked.listenPort) {
       if (!device.adopted) await refuseBusyPort(this.#checked.listenPort);
@@ -228,7 +228,7 @@ export class WireguardEngine implements Engine {
     await raiseNetwork(this.#checked.firewall);
     this.#device = device;
     const { kind, adopted } = device;
-    this.#options.log.info({ interfaceName, kind, adopted }, 'wireguard: interface is up');
+    this.#options.log.info({ interface: interfaceName, kind, mode: adopted ? 'adopted' : 'made' }, 'wireguard: interface is up');
     return device;
   }
 
@@ -237,7 +237,7 @@ export class WireguardEngine implements Engine {
     const plan = planPeers(indexPeers(peersOf(this.#desired)), peers, this.#book);
     if (plan.remove.length > 0) {
       const strangers = plan.remove.filter((key) => this.#book.get(key) === undefined).length;
-      if (strangers > 0) this.#options.log.warn({ strangers }, 'wireguard: removes peers of unknown origin');
+      if (strangers > 0) this.#options.log.warn({ count: strangers }, 'wireguard: removes peers of unknown origin');
       await device.channel.block(plan.remove);
       await beforeRemoval();
       await this.#remove(device, plan.remove);
@@ -271,7 +271,7 @@ export class WireguardEngine implements Engine {
       const excess = this.#lastReadings.length - LAST_READINGS_MAX;
       if (excess > 0) {
         this.#lastReadings.splice(0, excess);
-        this.#options.log.error({ excess }, 'wireguard: nobody fetched the last readings of removed peers');
+        this.#options.log.error({ count: excess }, 'wireguard: nobody fetched the last readings of removed peers');
       }
       return removed;
     });
@@ -303,7 +303,7 @@ export class WireguardEngine implements Engine {
       }
       backoffMs = Math.min(Math.max(backoffMs * 2, SUPERVISE_MS), RESTART_BACKOFF_MS_MAX);
       notBeforeMs = clock.monotonic() + backoffMs;
-      log.error({ backoffMs }, 'wireguard: the interface is gone, making it again');
+      log.error({ delayMs: backoffMs }, 'wireguard: the interface is gone, making it again');
       await this.#changes.run(async () => {
         if (this.#supervisor !== null) await this.#reconcile(await this.#open(), nothing);
       });
@@ -313,7 +313,7 @@ export class WireguardEngine implements Engine {
       busy = true;
       look()
         .catch((error: unknown) =>
-          this.#options.log.error({ err: error }, 'wireguard: could not be started again'),
+          this.#options.log.error({ error }, 'wireguard: could not be started again'),
         )
         .finally(() => (busy = false));
     }, SUPERVISE_MS);

@@ -139,7 +139,7 @@ export class XrayEngine implements Engine {
       const fields = { subscriptionId: id.slice(0, 8), reason };
       if (!ended) this.#options.log.warn(fields, 'cut is unproven');
       if (unattributed !== undefined) {
-        this.#options.log.warn({ ...fields, unattributed }, 'sockets of unknown owner were ended by address');
+        this.#options.log.warn({ ...fields, count: unattributed }, 'sockets of unknown owner were ended by address');
       }
     }
     return results;
@@ -263,7 +263,7 @@ export class XrayEngine implements Engine {
 
   async #startFresh(wanted: Map<SubscriptionId, Access>): Promise<void> {
     const orphans = await this.#process.endOrphans();
-    if (orphans > 0) this.#options.log.warn({ orphans }, 'left xray processes ended');
+    if (orphans > 0) this.#options.log.warn({ count: orphans }, 'left xray processes ended');
     const input = this.#configInput();
     const secrets = this.#options.inbounds.flatMap(({ reality }) =>
       reality === undefined ? [] : [reality.privateKey],
@@ -280,7 +280,7 @@ export class XrayEngine implements Engine {
       throw failure;
     }
     this.#options.log.info(
-      { pid: this.#process.life?.pid, users: wanted.size, version: this.#version },
+      { pid: this.#process.life?.pid, count: wanted.size, version: this.#version },
       'xray started',
     );
   }
@@ -433,7 +433,7 @@ export class XrayEngine implements Engine {
       if (refused.length === 0 || !canDestroySockets()) return;
       void destroySockets(refused.map((stream) => stream.ref)).then(
         (destroyed) =>
-          this.#options.log.info({ sockets: destroyed.length }, 'connections without access ended'),
+          this.#options.log.info({ sessions: destroyed.length }, 'connections without access ended'),
         () => undefined,
       );
     }, REFUSED_BATCH_MS).unref();
@@ -455,7 +455,7 @@ export class XrayEngine implements Engine {
       const expected = attached.admitted.count(tag);
       if (held === expected) continue;
       attached.drift = `Xray holds ${held} users on ${tag} instead of ${expected}; the next read-back repairs it`;
-      this.#options.log.warn({ tag, held, expected }, 'number of users differs');
+      this.#options.log.warn({ name: tag, rows: held, count: expected }, 'number of users differs');
     }
   }
 
