@@ -16,7 +16,7 @@ import { BYTES_MAX } from '@penstock/domain/terms';
 import { blake3Digest } from '@penstock/ledger/digest';
 import {
   openedMeters,
-  sampleRows,
+  rowColumns,
   type FrameView,
   type OpenedMeter,
   type SampleRow,
@@ -208,14 +208,20 @@ export class MeterBook {
         meter.boot ??= known ? Buffer.from(opened.boot) : null;
         meter.device ??= known ? Buffer.from(opened.device) : null;
       }
-      for (const row of sampleRows(slice)) {
-        const meter = this.#at(row.meter, row.engine, row.subscription);
-        meter.baseUp = row.cumulativeUp;
-        meter.baseDown = row.cumulativeDown;
-        raiseRead(meter, row.cumulativeUp, row.cumulativeDown);
+      const tenant = Buffer.from(slice.tenantId);
+      const columns = rowColumns(slice);
+      for (let i = 0; i < slice.rows; i++) {
+        const number = columns.meter.readBigUInt64BE(i * 8);
+        const subscription = columns.subscription.subarray(i * 16, i * 16 + 16);
+        const meter = this.#at(number, columns.engine.readUInt8(i), subscription);
+        meter.baseUp = columns.cumulativeUp.readBigUInt64BE(i * 8);
+        meter.baseDown = columns.cumulativeDown.readBigUInt64BE(i * 8);
+        raiseRead(meter, meter.baseUp, meter.baseDown);
         meter.lastSeq = seq;
-        meter.tenant = Buffer.from(slice.tenantId);
-        this.#rememberTenant(meter);
+        if (meter.tenant === null) {
+          meter.tenant = tenant;
+          this.#rememberTenant(meter);
+        }
       }
     }
   }

@@ -1,7 +1,8 @@
 // From a journal's segments to its state. Pure but for reading the files. What is damaged is left out and named: frames
 // that are missing (the sender makes gap frames of those the ledger wants), and whether the state itself is in doubt.
+import { AppError } from '@penstock/domain/errors';
 import { digestsOfFrame, frameLink } from '@penstock/ledger/chain';
-import type { LossMark } from '@penstock/ledger/frame';
+import { FrameIndex } from './frame-index.js';
 import type { WalFiles } from './wal-files.js';
 import { addMark, advance, emptyState, type JournalState } from './journal-state.js';
 import { scanSegment, SEGMENT_HEADER_BYTES, type ScannedRecord } from './record.js';
@@ -13,19 +14,9 @@ import {
   type FrameBody,
 } from './record-body.js';
 
-/** Where a sealed frame lies, and what its neighbours need to know of it. */
-export interface FramePlace {
-  segment: bigint;
-  offset: number;
-  length: number;
-  link: Buffer;
-  windowEndMs: number;
-  marks: LossMark[];
-}
-
 export interface Replay {
   state: JournalState;
-  frames: Map<bigint, FramePlace>;
+  frames: FrameIndex;
   /** Segment number → bytes. */
   segments: Map<bigint, number>;
   nextOrdinal: bigint;
@@ -53,7 +44,7 @@ export async function replayJournal(files: WalFiles, nowMs: number): Promise<Rep
 
 class Replayer {
   #state = emptyState();
-  readonly #frames = new Map<bigint, FramePlace>();
+  readonly #frames = new FrameIndex();
   readonly #segments = new Map<bigint, number>();
   #previousSegment: bigint | null = null;
   #nextOrdinal = 1n;
@@ -85,7 +76,7 @@ class Replayer {
 
   finish(nowMs: number): Replay {
     const state = this.#state;
-    for (const seq of this.#frames.keys())
+    for (const seq of this.#frames.seqs())
       if (seq <= state.acked || seq >= state.nextSeq) this.#frames.delete(seq);
     for (const seq of this.#skipped) {
       if (this.#frames.has(seq)) continue;
@@ -97,7 +88,7 @@ class Replayer {
       const fromMs = Math.min(state.windowEndMs, nowMs);
       addMark(state, { kind: 'record_lost', engine: 0, fromMs, toMs: nowMs });
       state.epoch = 0;
-      for (const place of this.#frames.values()) for (const mark of place.marks) addMark(state, mark);
+      for (const place of this.#frames.places()) for (const mark of place.marks) addMark(state, mark);
       this.#frames.clear();
     }
     return {
@@ -112,7 +103,8 @@ class Replayer {
   #record(segment: bigint, record: ScannedRecord): void {
     try {
       this.#apply(segment, record);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
       // A sound checksum over a body we cannot read: written by another version of the agent.
       this.#corrupt++;
       this.#lostEnd = true;
@@ -126,7 +118,7 @@ class Replayer {
       case 'checkpoint': {
         const next = decodeCheckpoint(record.body);
         if (next.epoch !== state.epoch) this.#frames.clear();
-        for (const seq of this.#frames.keys()) if (seq >= next.nextSeq) this.#frames.delete(seq);
+        for (const seq of this.#frames.seqs()) if (seq >= next.nextSeq) this.#frames.delete(seq);
         this.#state = next;
         this.#baseless = false;
         this.#skipped = [];

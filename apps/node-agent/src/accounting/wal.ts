@@ -15,6 +15,7 @@ import {
   type FrameHeader,
 } from '@penstock/ledger/frame';
 import type { Mutex } from '../engines/wireguard/mutex.js';
+import type { FrameIndex, FramePlace } from './frame-index.js';
 import { addMark, advance, type JournalState } from './journal-state.js';
 import type { Meter, PendingRow } from './meters.js';
 import {
@@ -33,7 +34,7 @@ import {
   type SealedFrame,
 } from './record-body.js';
 import type { WalFiles } from './wal-files.js';
-import { replayJournal, segmentName, type FramePlace } from './wal-replay.js';
+import { replayJournal, segmentName } from './wal-replay.js';
 
 /** Who signs: the certificate in use and its key. */
 export interface SigningIdentity {
@@ -86,7 +87,7 @@ export class Wal {
   private constructor(
     private readonly options: WalOptions,
     readonly state: JournalState,
-    private readonly frames: Map<bigint, FramePlace>,
+    private readonly frames: FrameIndex,
     private readonly segments: Map<bigint, number>,
     private nextOrdinal: bigint,
     private corrupt: number,
@@ -116,9 +117,10 @@ export class Wal {
     return this.corrupt;
   }
 
-  /** How full the journal is with what cannot go yet, 0 to 1. */
+  /** How full the journal is with what cannot go yet, 0 to 1 (the reserve left out). */
   get fill(): number {
-    return this.frames.size === 0 ? 0 : Math.min(1, this.bytes / this.options.capBytes);
+    const cap = this.options.capBytes * (1 - RESERVE_RATIO);
+    return this.frames.size === 0 ? 0 : Math.min(1, this.bytes / cap);
   }
 
   get canSeal(): boolean {
@@ -295,7 +297,7 @@ export class Wal {
    */
   abandonEpoch(): void {
     this.state.epoch = 0;
-    for (const place of this.frames.values()) for (const mark of place.marks) addMark(this.state, mark);
+    for (const place of this.frames.places()) for (const mark of place.marks) addMark(this.state, mark);
     this.frames.clear();
   }
 
@@ -326,7 +328,8 @@ export class Wal {
 
   /** Removes segments that nobody needs any more. Call after acknowledgements, beside sealing. */
   async removeAcknowledged(): Promise<void> {
-    if (this.#active === null || this.segments.size < 2) return;
+    const done = [...this.segments.keys()].some((number) => this.#isDone(number));
+    if (this.#active === null || !done) return;
     await this.options.turns.run(() => this.#removeDone());
   }
 
@@ -396,11 +399,13 @@ export class Wal {
     await this.#removeDone();
   }
 
+  #isDone(segment: bigint): boolean {
+    return segment !== this.#active?.number && !this.frames.isNeeded(segment);
+  }
+
   async #removeDone(): Promise<void> {
-    const needed = new Set<bigint>();
-    for (const place of this.frames.values()) needed.add(place.segment);
     for (const number of [...this.segments.keys()].sort((a, b) => (a < b ? -1 : 1))) {
-      if (number === this.#active?.number || needed.has(number)) continue;
+      if (!this.#isDone(number)) continue;
       try {
         await this.options.files.remove(segmentName(number));
         this.segments.delete(number);
