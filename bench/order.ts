@@ -18,7 +18,7 @@ import { sealSecret } from '@penstock/service/secret-box';
 import { TestJournal } from '@penstock/testkit/journal';
 import { writeTlsFiles, type TestIdentity } from '@penstock/testkit/trust';
 import { BenchNode } from './order-node.js';
-import { freePort, makeGround, pause, until, type Ground } from './processes.js';
+import { freePort, makeGround, pause, quiet, until, type Ground } from './processes.js';
 import { median, quantile, round, spread, type BenchOptions, type BenchResult } from './result.js';
 
 /** One frame in this time: quiet, and each crossing is over before the next. */
@@ -45,7 +45,13 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     const identity = await ground.trust.node(nodeId);
     const customers = await seed(ground, nodeId, identity, options.rounds * count + count);
     const [scheduler, collector] = [await ground.start('scheduler'), await ground.start('collector')];
-    const node = new BenchNode(nodeId, identity, ground.trust.trustDomain, scheduler, collector);
+    const node = new BenchNode(
+      nodeId,
+      identity,
+      ground.trust.trustDomain,
+      scheduler.address,
+      collector.address,
+    );
     await node.open();
     const all = customers.busy.length + customers.crossing.length;
     await until('every customer is admitted', () => {
@@ -65,9 +71,15 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     const anchors: number[] = [];
     const every: number[] = [];
     const wall = new Map<string, [sent: number, arrived: number]>();
+    const foreign: number[] = [];
+    const cpu = { scheduler: 0, collector: 0 };
     for (let n = 0; n < options.rounds; n++) {
+      foreign.push(await quiet());
       const anchor = (await echo.roundTripMs()) + fdatasyncMs(ground.dir);
+      const before = [ground.cpuMs(scheduler), ground.cpuMs(collector)] as const;
       const samples = await crossingRound(node, journal, customers, rest.splice(0, count), wall);
+      cpu.scheduler += ground.cpuMs(scheduler) - before[0];
+      cpu.collector += ground.cpuMs(collector) - before[1];
       p50s.push(median(samples));
       p99s.push(quantile(samples, 0.99));
       anchors.push(anchor);

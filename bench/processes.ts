@@ -1,9 +1,9 @@
 // The product's own programs as separate processes over a test database, and what a benchmark needs of a trust.
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -20,6 +20,8 @@ export interface Ground {
   dir: string;
   /** Starts apps/NAME and waits for its readiness; returns its gRPC address. */
   start(name: 'scheduler' | 'collector', env?: Record<string, string>): Promise<string>;
+  /** Processor time that the process behind an address has used so far. */
+  cpuMs(address: string): number;
   /** Starts another program of ours with arguments; it ends with the ground. */
   run(program: string, args: string[]): ChildProcess;
   close(): Promise<void>;
@@ -31,6 +33,7 @@ export async function makeGround(): Promise<Ground> {
   const trust = await createTestTrust();
   const dataKey = randomBytes(32);
   const children: ChildProcess[] = [];
+  const pids = new Map<string, number>();
   const trustProgram = join(repo, 'apps/scheduler/dist/identity/make-trust.js');
   await promisify(execFile)(process.execPath, [
     ...[
@@ -79,8 +82,11 @@ export async function makeGround(): Promise<Ground> {
         ...env,
       });
       await ready(name, opsPort, child);
-      return `127.0.0.1:${grpcPort}`;
+      const address = `127.0.0.1:${grpcPort}`;
+      pids.set(address, child.pid ?? 0);
+      return address;
     },
+    cpuMs: (address) => cpuMsOf(pids.get(address) ?? 0),
     async close() {
       await Promise.all(children.map(stop));
       await database.drop();
@@ -105,6 +111,31 @@ async function stop(child: ChildProcess): Promise<void> {
   const gone = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
   await gone;
+}
+
+/** Processor time of a process in ms, to 10 ms; Linux. */
+function cpuMsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** Share of the machine that was in use over `ms`. */
+export async function busyShare(ms = 200): Promise<number> {
+  const idle = (): number => cpus().reduce((sum, cpu) => sum + cpu.times.idle, 0);
+  const [before, started] = [idle(), performance.now()];
+  await pause(ms);
+  return Math.max(0, 1 - (idle() - before) / ((performance.now() - started) * cpus().length));
+}
+
+/** Waits until less than a quarter of the machine is in use, at most `maxMs`; returns the share that was left. */
+export async function quiet(maxMs = 5_000): Promise<number> {
+  const deadline = performance.now() + maxMs;
+  for (;;) {
+    const share = await busyShare();
+    if (share < 0.25 || performance.now() > deadline) return share;
+  }
 }
 
 export function pause(ms: number): Promise<void> {
