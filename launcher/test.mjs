@@ -1,5 +1,6 @@
 // `npm test`: everything that proves the product. Tools, packages, build, system packages and engines first, then
-// the checks, then all tests against the built processes. The last line is `N passed, N failed, N skipped` from the
+// the checks, then all tests against the built processes, and the end-to-end tests again with Caddy in front (its
+// kill loops only with --full). The last line is `N passed, N failed, N skipped` from the
 // test runner's own report. Under CI=true nothing may be missing, and as root nothing may be skipped.
 // `npm test -- NAME` runs the test files whose path holds NAME and leaves the checks out; `--full` asks for the
 // full counts.
@@ -32,51 +33,56 @@ await main(async () => {
     process.stdout.write(`  ${sentence} What needs it is skipped.\n`);
   }
   const failedChecks = filters.length === 0 ? await runChecks() : [];
-  const report = await runTests(engines.env);
-  return conclude(report, failedChecks, performance.now() - started);
+  const reports = [await runTests(engines.env, filters)];
+  if (filters.length === 0 && !missing.includes('caddy')) {
+    process.stdout.write('\nThe end-to-end tests again, through Caddy:\n');
+    const slow = full ? [] : ['--exclude', '**/kills.test.ts'];
+    const env = { ...engines.env, PENSTOCK_E2E_EDGE: 'caddy' };
+    reports.push({ ...(await runTests(env, ['test/e2e', ...slow])), suffix: ' (through Caddy)' });
+  }
+  return conclude(reports, failedChecks, performance.now() - started);
 });
 
-async function runTests(engineEnv) {
+async function runTests(engineEnv, what) {
   const file = join(cache, 'vitest.json');
   await mkdir(cache, { recursive: true });
   await rm(file, { force: true });
   const vitest = join(repo, 'node_modules', 'vitest', 'vitest.mjs');
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
   const env = toolchainEnv({ ...engineEnv, ...(full ? { PENSTOCK_TEST_FULL: '1' } : {}) });
-  const code = await runAttached(node, [vitest, 'run', ...reporters, ...filters], { env });
+  const code = await runAttached(node, [vitest, 'run', ...reporters, ...what], { env });
   const report = await readFile(file, 'utf8').then(JSON.parse, () => null);
   if (report === null) throw new LauncherError(`The test runner ended with code ${code} and left no report.`);
   return { ...report, code };
 }
 
-function conclude(report, failedChecks, ms) {
-  const all = report.testResults.flatMap(({ name, assertionResults }) =>
-    assertionResults.map(({ fullName, status }) => ({ file: name.slice(repo.length + 1), fullName, status })),
+function conclude(reports, failedChecks, ms) {
+  const files = reports.flatMap(({ testResults, suffix = '' }) =>
+    testResults.map((result) => ({ ...result, file: `${result.name.slice(repo.length + 1)}${suffix}` })),
+  );
+  const all = files.flatMap(({ file, assertionResults }) =>
+    assertionResults.map(({ fullName, status }) => ({ line: `${file}: ${fullName}`, status })),
   );
   const passed = all.filter(({ status }) => status === 'passed').length;
-  const failed = all.filter(({ status }) => status === 'failed').length;
-  const skipped = all.filter(({ status }) => status !== 'passed' && status !== 'failed');
+  const failed = all.filter(({ status }) => status === 'failed').map(({ line }) => line);
+  const skipped = all.filter(({ status }) => !['passed', 'failed'].includes(status)).map(({ line }) => line);
   // A file that breaks before its first test has no test that failed.
-  const broken = report.testResults.filter((r) => r.status === 'failed' && r.assertionResults.length === 0);
-  const list = (title, lines) =>
-    process.stdout.write(`\n${title}\n${lines.map((line) => `  ${line}\n`).join('')}`);
-  if (skipped.length > 0) {
-    const title = isRoot ? 'Skipped:' : 'needs root (run npm test as root for these):';
-    list(
-      title,
-      skipped.map(({ file, fullName }) => `${file}: ${fullName}`),
-    );
-  }
-  if (broken.length > 0)
-    list(
-      'Test files that did not load:',
-      broken.map(({ name }) => name.slice(repo.length + 1)),
-    );
-  if (failedChecks.length > 0) list('Checks that failed:', failedChecks);
+  const broken = files
+    .filter((file) => file.status === 'failed' && file.assertionResults.length === 0)
+    .map(({ file }) => file);
   const tooManySkipped = strict && isRoot && skipped.length > 0;
+  list(isRoot ? 'Skipped:' : 'needs root (run npm test as root for these):', skipped);
+  list('Failed:', failed);
+  list('Test files that did not load:', broken);
+  list('Checks that failed:', failedChecks);
   if (tooManySkipped) process.stdout.write('\nNothing may be skipped here.\n');
   process.stdout.write(`\nAll of it took ${seconds(ms)}.\n`);
-  process.stdout.write(`${passed} passed, ${failed + broken.length} failed, ${skipped.length} skipped\n`);
-  const good = report.code === 0 && failed + broken.length === 0 && failedChecks.length === 0;
+  const failures = failed.length + broken.length;
+  process.stdout.write(`${passed} passed, ${failures} failed, ${skipped.length} skipped\n`);
+  const good = reports.every(({ code }) => code === 0) && failures === 0 && failedChecks.length === 0;
   return good && !tooManySkipped ? 0 : 1;
+}
+
+function list(title, lines) {
+  if (lines.length > 0) process.stdout.write(`\n${title}\n${lines.map((line) => `  ${line}\n`).join('')}`);
 }
