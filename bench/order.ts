@@ -45,13 +45,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     const identity = await ground.trust.node(nodeId);
     const customers = await seed(ground, nodeId, identity, options.rounds * count + count);
     const [scheduler, collector] = [await ground.start('scheduler'), await ground.start('collector')];
-    const node = new BenchNode(
-      nodeId,
-      identity,
-      ground.trust.trustDomain,
-      scheduler.address,
-      collector.address,
-    );
+    const node = new BenchNode(nodeId, identity, ground.trust.trustDomain, scheduler, collector);
     await node.open();
     const all = customers.busy.length + customers.crossing.length;
     await until('every customer is admitted', () => {
