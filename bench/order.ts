@@ -94,6 +94,9 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       good: p50 <= FLOOR.p50 && p99 <= FLOOR.p99,
       also: {
         ...parts,
+        foreignCpu: spread(foreign).join(' / '),
+        schedulerCpuMsEach: round(cpu.scheduler / every.length),
+        collectorCpuMsEach: round(cpu.collector / every.length),
         p99Ms: round(p99),
         p99Rounds: spread(p99s).join(' / '),
         crossings: every.length,
