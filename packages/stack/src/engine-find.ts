@@ -59,10 +59,8 @@ export async function findWireguard(search: EngineSearch, asFallback: boolean): 
   for (const [directory, origin] of places(search)) {
     const ofDistribution = directory === '/usr/bin' || directory === '/bin';
     if (ofDistribution && !asFallback) continue;
-    for (const name of ['wireguard-go', 'wireguard']) {
-      const path = join(directory, name);
-      if (await isProgram(path)) return { name: 'wireguard', path, note: `wireguard-go (${origin})` };
-    }
+    const path = join(directory, 'wireguard-go');
+    if (await isProgram(path)) return { name: 'wireguard', path, note: `wireguard-go (${origin})` };
   }
   return null;
 }

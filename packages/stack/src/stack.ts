@@ -522,6 +522,9 @@ export function inheritedEnv(): Record<string, string> {
     const value = source[name];
     if (value !== undefined) env[name] = value;
   }
+  // The agent needs ip and nft, which a root shell opened by su does not always find.
+  const path = (env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin').split(delimiter);
+  env['PATH'] = [...new Set([...path, '/usr/sbin', '/sbin'])].join(delimiter);
   return env;
 }
 
