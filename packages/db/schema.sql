@@ -606,15 +606,21 @@ BEGIN
     FOR i IN 0 .. days - 1 LOOP
       d := first + i;
       name := parent || '_' || to_char(d, 'YYYYMMDD');
-      IF to_regclass(name) IS NULL THEN
-        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', name, parent);
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
-        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, d, d + 1);
-        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
-          FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
-        made := made + 1;
-      END IF;
+      CONTINUE WHEN to_regclass(name) IS NOT NULL;
+      EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', name, parent);
+      -- The owner moves rows before row security is forced on either side; both changes are one transaction.
+      EXECUTE format('ALTER TABLE %I NO FORCE ROW LEVEL SECURITY', parent || '_default');
+      EXECUTE format('ALTER TABLE %I DISABLE TRIGGER append_only', parent || '_default');
+      EXECUTE format('WITH moved AS (DELETE FROM %I WHERE accepted_on = %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
+        parent || '_default', d, name);
+      EXECUTE format('ALTER TABLE %I ENABLE TRIGGER append_only', parent || '_default');
+      EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', parent || '_default');
+      EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+      EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+      EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, d, d + 1);
+      EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
+      made := made + 1;
     END LOOP;
   END LOOP;
   RETURN made;
@@ -640,7 +646,11 @@ CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON publ
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_frame FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_frame_default FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_slice FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_slice_default FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- Row security
 --   access_change: row security enabled and forced
@@ -655,7 +665,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   inbound: row security enabled and forced
 --   join_token: row security enabled and forced
 --   ledger_frame: row security off
---   ledger_frame_default: row security off
+--   ledger_frame_default: row security off and forced
 --   ledger_slice: row security enabled and forced
 --   ledger_slice_default: row security enabled and forced
 --   loss_mark: row security off

@@ -75,8 +75,8 @@ function copyCheckout(): string {
     cpSync(join(root, file), join(copy, file));
   }
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
-  for (const kind of ['apps', 'packages']) {
-    for (const name of readdirSync(join(root, kind))) {
+  for (const kind of ['apps', 'packages', 'tools', 'bench']) {
+    for (const name of kind === 'bench' ? ['.'] : readdirSync(join(root, kind))) {
       const from = join(root, kind, name);
       for (const part of ['dist', 'tsconfig.tsbuildinfo']) {
         if (existsSync(join(from, part)))
@@ -119,7 +119,8 @@ const copy = copyCheckout();
 let found = 0;
 const missed: string[] = [];
 try {
-  build(copy);
+  const first = build(copy);
+  if (!first.ok) throw new Error(`the copy does not build: ${first.output.slice(0, 2000)}`);
   const sound = new Map<string, boolean>();
   for (const mutant of mutants) {
     const key = `${mutant.file} ${mutant.test}`;

@@ -125,7 +125,8 @@ CREATE TABLE usage_quarantine (
 );
 
 -- Makes the day partitions of the ledger for `days` days from `first`, built beside and attached. Returns how many
--- were made. Run by the owner (migrations) and by the scheduler's partition login.
+-- were made. Rows of a day that fell into the default partition meanwhile (nobody made partitions for a fortnight) move
+-- into theirs. Run by the owner (migrations) and by the scheduler's partition login.
 CREATE FUNCTION make_partitions(first date, days integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
   parent text;
@@ -137,15 +138,21 @@ BEGIN
     FOR i IN 0 .. days - 1 LOOP
       d := first + i;
       name := parent || '_' || to_char(d, 'YYYYMMDD');
-      IF to_regclass(name) IS NULL THEN
-        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', name, parent);
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
-        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, d, d + 1);
-        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
-          FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
-        made := made + 1;
-      END IF;
+      CONTINUE WHEN to_regclass(name) IS NOT NULL;
+      EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', name, parent);
+      -- The owner moves rows before row security is forced on either side; both changes are one transaction.
+      EXECUTE format('ALTER TABLE %I NO FORCE ROW LEVEL SECURITY', parent || '_default');
+      EXECUTE format('ALTER TABLE %I DISABLE TRIGGER append_only', parent || '_default');
+      EXECUTE format('WITH moved AS (DELETE FROM %I WHERE accepted_on = %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
+        parent || '_default', d, name);
+      EXECUTE format('ALTER TABLE %I ENABLE TRIGGER append_only', parent || '_default');
+      EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', parent || '_default');
+      EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+      EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+      EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, d, d + 1);
+      EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
+      made := made + 1;
     END LOOP;
   END LOOP;
   RETURN made;
@@ -161,6 +168,10 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_slice
 -- A missing day never loses a slice: it lands here, and an alarm says so.
 CREATE TABLE ledger_frame_default PARTITION OF ledger_frame DEFAULT;
 CREATE TABLE ledger_slice_default PARTITION OF ledger_slice DEFAULT;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_frame_default
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_slice_default
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 DO $$
 DECLARE

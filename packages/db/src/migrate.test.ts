@@ -99,3 +99,28 @@ test('the ledger and the audit log refuse UPDATE, DELETE and TRUNCATE, also from
 test('schema.sql is what the migrations make (npm run db:schema writes it)', async () => {
   await expect(await schemaText(superuser)).toMatchFileSnapshot('../schema.sql');
 });
+
+test('a day whose frames had to go to the default partition gets its own afterwards, with its frames', async () => {
+  const client = await superuser.connect();
+  try {
+    await client.query('SET ROLE penstock_owner');
+    const frame = (day: string): Promise<unknown> =>
+      client.query(
+        `INSERT INTO ledger_frame (accepted_on, node_id, epoch, seq, accepted_at, digest, prev_digest, header, signature)
+         VALUES ($1, gen_random_uuid(), 1, 1, now(), '', '', '', '')`,
+        [day],
+      );
+    await client.query('RESET ROLE');
+    await frame('2099-01-02');
+    await client.query('SET ROLE penstock_owner');
+    const made = await client.query<{ made: number }>(`SELECT make_partitions('2099-01-01', 3) AS made`);
+    expect(made.rows[0]?.made).toBe(6);
+    await client.query('RESET ROLE');
+    const { rows } = await client.query(`SELECT tableoid::regclass::text AS name FROM ledger_frame WHERE accepted_on > '2099-01-01'`);
+    expect(rows).toEqual([{ name: 'ledger_frame_20990102' }]);
+    await expect(client.query('DELETE FROM ledger_frame_20990102')).rejects.toThrow(/append-only/);
+    await expect(client.query('DELETE FROM ledger_frame_default')).rejects.toThrow(/append-only/);
+  } finally {
+    client.release();
+  }
+});
