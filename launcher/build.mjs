@@ -8,28 +8,34 @@ import { readStamp, treeDigest, writeStamp } from './stamp.mjs';
 import { capture, repo, step } from './step.mjs';
 import { node, toolchainEnv } from './toolchain.mjs';
 
-const stampName = 'build';
-const folders = ['apps', 'packages', 'bench', 'test', 'tools'];
 const isSource = (path) => /\.(ts|tsx|json)$/.test(path) && !path.endsWith('.test.ts');
 
-/** Compiles the workspace when needed. Prints one line. */
-export async function ensureBuilt() {
+/** What a set of projects is made of: the references of tsconfig.json that belong to it, and their sources. */
+const sets = {
+  /** What npm start runs; packages that these refer to are built with them. */
+  product: {
+    belongs: (path) => path.startsWith('apps/') || path === 'packages/stack',
+    folders: ['apps', 'packages'],
+  },
+  everything: { belongs: () => true, folders: ['apps', 'packages', 'bench', 'test', 'tools'] },
+};
+
+/** Compiles `product` or `everything` when needed. Prints one line. */
+export async function ensureBuilt(what) {
   await step('Build', async () => {
-    const salt = await readFile(join(repo, 'tsconfig.json'), 'utf8');
+    const { belongs, folders } = sets[what];
+    const root = await readFile(join(repo, 'tsconfig.json'), 'utf8');
     const base = await readFile(join(repo, 'tsconfig.base.json'), 'utf8');
-    const digest = await treeDigest(folders, isSource, salt + base);
-    if ((await readStamp(stampName)) === digest && (await builtProjects(salt))) return 'up to date';
-    await capture(node, [join(repo, 'node_modules', 'typescript', 'bin', 'tsc'), '-b'], {
+    const projects = (JSON.parse(root).references ?? []).map(({ path }) => path).filter(belongs);
+    const digest = await treeDigest(folders, isSource, root + base);
+    // Somebody may have removed a `dist`.
+    const there = projects.every((path) => existsSync(join(repo, path, 'dist')));
+    if (there && (await readStamp(`build-${what}`)) === digest) return 'up to date';
+    await capture(node, [join(repo, 'node_modules', 'typescript', 'bin', 'tsc'), '-b', ...projects], {
       env: toolchainEnv(),
       tailLines: 40,
     });
-    await writeStamp(stampName, digest);
+    await writeStamp(`build-${what}`, digest);
     return 'compiled';
   });
-}
-
-/** True when every referenced project has its output: somebody may have removed a `dist`. */
-async function builtProjects(rootConfig) {
-  const { references = [] } = JSON.parse(rootConfig);
-  return references.every(({ path }) => existsSync(join(repo, path, 'dist')));
 }

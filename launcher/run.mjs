@@ -25,7 +25,7 @@ await main(async () => {
   if (args.includes('--json')) process.stdout.write = process.stderr.write.bind(process.stderr);
   await ensureToolchain();
   await ensurePackages();
-  await ensureBuilt();
+  await ensureBuilt('everything');
   const place = places.map((path) => join(repo, path)).find((path) => existsSync(path));
   if (place === undefined) throw new LauncherError(`There is no ${places[0]} in this clone.`);
   return runAttached(node, [place, ...args], { env: toolchainEnv() });

@@ -15,7 +15,7 @@ await main(async () => {
   process.stdout.write('Penstock\n');
   await ensureToolchain();
   await ensurePackages();
-  await ensureBuilt();
+  await ensureBuilt('product');
   const entry = join(repo, 'packages', 'stack', 'dist', 'bin', 'start.js');
   if (!existsSync(entry)) throw new LauncherError(`The build left no ${entry}.`);
   const above = ancestors();

@@ -23,7 +23,7 @@ await main(async () => {
   const started = performance.now();
   await ensureToolchain();
   await ensurePackages();
-  await ensureBuilt();
+  await ensureBuilt('everything');
   const missing = await ensureSystemPackages();
   const engines = await ensureEngines();
   missing.push(...engines.missing.filter((name) => isRoot || name !== 'WireGuard'));
