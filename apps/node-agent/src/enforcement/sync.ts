@@ -21,7 +21,7 @@ import type { DesiredStore } from './desired.store.js';
 
 export const BACKOFF_MIN_MS = 200;
 export const BACKOFF_MAX_MS = 30_000;
-/** A stream that was welcomed and lasted this long was good: the next one is tried as soon as the first. */
+/** A stream that took a revision or lasted this long was good: the next one is tried as soon as the first. */
 const STABLE_MS = 1_000;
 /** Messages received but not yet handled. The scheduler keeps one revision in flight, so more is a broken peer. */
 const QUEUE_MAX = 4096;
@@ -43,6 +43,8 @@ export interface SyncDeps {
 export class Sync {
   private stopped = false;
   private connected = false;
+  /** This stream has taken a revision. */
+  private fruitful = false;
   private stream: ClientDuplexStream<SyncRequest, SyncResponse> | undefined;
   private wake: (() => void) | undefined;
 
@@ -53,12 +55,14 @@ export class Sync {
     let delayMs = BACKOFF_MIN_MS;
     while (!this.stopped) {
       const startedAt = this.deps.clock.monotonic();
+      this.fruitful = false;
       try {
         await this.once();
       } catch (error) {
         if (!this.stopped) this.deps.log.warn({ error }, 'enforcement stream ended');
       }
-      if (this.connected && this.deps.clock.monotonic() - startedAt > STABLE_MS) delayMs = BACKOFF_MIN_MS;
+      const lasted = this.connected && this.deps.clock.monotonic() - startedAt > STABLE_MS;
+      if (lasted || this.fruitful) delayMs = BACKOFF_MIN_MS;
       this.connected = false;
       if (this.stopped) return;
       await this.pause(delayMs * (0.5 + Math.random() / 2));
@@ -95,7 +99,10 @@ export class Sync {
     const send = (message: NonNullable<SyncRequest['message']>): void => {
       if (!stream.destroyed) stream.write({ message });
     };
-    const acknowledge = (value: Acknowledgement): void => send({ $case: 'acknowledgement', value });
+    const acknowledge = (value: Acknowledgement): void => {
+      this.fruitful ||= value.errorCode === '';
+      send({ $case: 'acknowledgement', value });
+    };
 
     const handle = async (response: SyncResponse): Promise<void> => {
       const message = response.message;
