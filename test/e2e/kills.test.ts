@@ -110,8 +110,11 @@ async function underTraffic(faults: () => Promise<void>): Promise<void> {
   await pump.start();
   await flows();
   const before = await gaps.head();
-  await faults();
-  await pump.stop();
+  try {
+    await faults();
+  } finally {
+    await pump.stop();
+  }
   const { xray } = await pump.settled();
   expect(xray.up > 0n && xray.down > 0n).toBe(true);
   const [report] = await verifyLedger(world);
@@ -131,62 +134,80 @@ async function flows(): Promise<void> {
   await until(async () => (await gaps.head()).seq > seq, 'frames reach the ledger');
 }
 
-test('an agent killed with -9 under traffic loses nothing (20 seeded kills)', { timeout: 150_000 }, async () => {
-  const { readToFsync, fsyncToSend, commitToAcknowledge, appendToFlush } = aims;
-  await killsUnderTraffic(node.process, 20, [readToFsync, fsyncToSend, commitToAcknowledge, appendToFlush]);
-});
+test(
+  'an agent killed with -9 under traffic loses nothing (20 seeded kills)',
+  { timeout: 150_000 },
+  async () => {
+    const { readToFsync, fsyncToSend, commitToAcknowledge, appendToFlush } = aims;
+    await killsUnderTraffic(node.process, 20, [readToFsync, fsyncToSend, commitToAcknowledge, appendToFlush]);
+  },
+);
 
-test('a collector killed with -9 under traffic loses nothing (10 seeded kills)', { timeout: 90_000 }, async () => {
-  const { sendToCommit, commitToAcknowledge, appendToFlush } = aims;
-  await killsUnderTraffic('collector', 10, [sendToCommit, commitToAcknowledge, appendToFlush]);
-});
+test(
+  'a collector killed with -9 under traffic loses nothing (10 seeded kills)',
+  { timeout: 90_000 },
+  async () => {
+    const { sendToCommit, commitToAcknowledge, appendToFlush } = aims;
+    await killsUnderTraffic('collector', 10, [sendToCommit, commitToAcknowledge, appendToFlush]);
+  },
+);
 
-test('PostgreSQL killed with -9 under traffic loses nothing (10 seeded kills)', { timeout: 120_000 }, async () => {
-  const { sendToCommit, commitToAcknowledge, appendToFlush } = aims;
-  await killsUnderTraffic('postgresql', 10, [sendToCommit, commitToAcknowledge, appendToFlush]);
-});
+test(
+  'PostgreSQL killed with -9 under traffic loses nothing (10 seeded kills)',
+  { timeout: 120_000 },
+  async () => {
+    const { sendToCommit, commitToAcknowledge, appendToFlush } = aims;
+    await killsUnderTraffic('postgresql', 10, [sendToCommit, commitToAcknowledge, appendToFlush]);
+  },
+);
 
-test('a scheduler killed with -9 under traffic loses neither bytes nor orders (10 seeded kills)', { timeout: 120_000 }, async () => {
-  const edited = await world.addCustomer(null, ['xray']);
-  const random = seeded(SEED);
-  const agent = world.stack.process(node.process);
-  /** Each kills the scheduler around one edit. */
-  const aimedAt = [
-    // cause → revision: the edit is made while it is down.
-    async (edit: () => Promise<void>) => {
-      await world.stack.kill('scheduler');
-      await edit();
-    },
-    // revision → acknowledgement: the node has not answered yet.
-    async (edit: () => Promise<void>) => {
-      await agent.kill('SIGSTOP');
-      const { last } = await revisions(edited);
-      await edit();
-      await until(async () => (await revisions(edited)).last > last, 'the revision is written');
-      await world.stack.kill('scheduler');
-      await agent.kill('SIGCONT');
-    },
-    // acknowledgement → stored, and whatever lies around it.
-    async (edit: () => Promise<void>) => {
-      await edit();
-      await moment(150 * random());
-      await world.stack.kill('scheduler');
-    },
-  ];
-  await underTraffic(async () => {
-    for (let turn = 0; turn < 10; turn++) {
-      const adminState = turn % 2 === 0 ? 'disabled' : 'active';
-      await aimedAt[turn % aimedAt.length]?.(() => world.update(edited, { adminState }));
-      await pump.move(DOWN_BYTES);
-      await world.stack.restart('scheduler');
-      await world.confirmed(edited, adminState === 'active' ? 'grant' : 'cut');
-    }
-  });
-  // One order an edit, each confirmed: none lost, none given twice.
-  expect(await revisions(edited)).toMatchObject({ orders: 11n, confirmed: 11n });
-});
+test(
+  'a scheduler killed with -9 under traffic loses neither bytes nor orders (10 seeded kills)',
+  { timeout: 120_000 },
+  async () => {
+    const edited = await world.addCustomer(null, ['xray']);
+    const random = seeded(SEED);
+    const agent = world.stack.process(node.process);
+    /** Each kills the scheduler around one edit. */
+    const aimedAt = [
+      // cause → revision: the edit is made while it is down.
+      async (edit: () => Promise<void>) => {
+        await world.stack.kill('scheduler');
+        await edit();
+      },
+      // revision → acknowledgement: the node has not answered yet.
+      async (edit: () => Promise<void>) => {
+        await agent.kill('SIGSTOP');
+        const { last } = await revisions(edited);
+        await edit();
+        await until(async () => (await revisions(edited)).last > last, 'the revision is written');
+        await world.stack.kill('scheduler');
+        await agent.kill('SIGCONT');
+      },
+      // acknowledgement → stored, and whatever lies around it.
+      async (edit: () => Promise<void>) => {
+        await edit();
+        await moment(150 * random());
+        await world.stack.kill('scheduler');
+      },
+    ];
+    await underTraffic(async () => {
+      for (let turn = 0; turn < 10; turn++) {
+        const adminState = turn % 2 === 0 ? 'disabled' : 'active';
+        await aimedAt[turn % aimedAt.length]?.(() => world.update(edited, { adminState }));
+        await pump.move(DOWN_BYTES);
+        await world.stack.restart('scheduler');
+        await world.confirmed(edited, adminState === 'active' ? 'grant' : 'cut');
+      }
+    });
+    // One order an edit, each confirmed: none lost, none given twice.
+    expect(await revisions(edited)).toMatchObject({ orders: 11n, confirmed: 11n });
+  },
+);
 
-async function revisions({ subscriptionId }: Customer): Promise<{ last: bigint; orders: bigint; confirmed: bigint }> {
+async function revisions({
+  subscriptionId,
+}: Customer): Promise<{ last: bigint; orders: bigint; confirmed: bigint }> {
   const { rows } = await world.sql.query<{ last: bigint; orders: bigint; confirmed: bigint }>(
     `SELECT coalesce(max(revision), 0) AS last, count(*) AS orders,
             count(*) FILTER (WHERE state = 'confirmed') AS confirmed
@@ -196,18 +217,24 @@ async function revisions({ subscriptionId }: Customer): Promise<{ last: bigint; 
   return rows[0] ?? { last: 0n, orders: 0n, confirmed: 0n };
 }
 
-test('all three at once killed with -9 under traffic lose nothing (3 times, once with the agent)', { timeout: 90_000 }, async () => {
-  const random = seeded(SEED);
-  await underTraffic(async () => {
-    for (let turn = 0; turn < 3; turn++) {
-      const names = ['collector', 'scheduler', 'postgresql', ...(turn === 1 ? [node.process] : [])];
-      await gaps.journalGrows();
-      await moment(WINDOW_MS * random());
-      await Promise.all(names.map((name) => world.stack.kill(name)));
-      await pump.move(DOWN_BYTES);
-      await world.stack.restart('postgresql');
-      await Promise.all(names.filter((name) => name !== 'postgresql').map((name) => world.stack.restart(name)));
-      await flows();
-    }
-  });
-});
+test(
+  'all three at once killed with -9 under traffic lose nothing (3 times, once with the agent)',
+  { timeout: 90_000 },
+  async () => {
+    const random = seeded(SEED);
+    await underTraffic(async () => {
+      for (let turn = 0; turn < 3; turn++) {
+        const names = ['collector', 'scheduler', 'postgresql', ...(turn === 1 ? [node.process] : [])];
+        await gaps.journalGrows();
+        await moment(WINDOW_MS * random());
+        await Promise.all(names.map((name) => world.stack.kill(name)));
+        await pump.move(DOWN_BYTES);
+        await world.stack.restart('postgresql');
+        await Promise.all(
+          names.filter((name) => name !== 'postgresql').map((name) => world.stack.restart(name)),
+        );
+        await flows();
+      }
+    });
+  },
+);
