@@ -7,6 +7,7 @@ const files = [
   'packages/*/src/**/*.ts',
   'test/**/*.ts',
   'bench/**/*.ts',
+  'tools/**/*.ts',
 ];
 const tests = ['**/*.test.ts', 'apps/*/test/**', 'packages/testkit/**', 'test/**', 'bench/**'];
 

@@ -7,7 +7,7 @@ export default defineConfig({
   // Tests run on the sources; test/e2e starts the built entry points as processes of their own.
   resolve: { alias: [{ find: /^@penstock\/([a-z-]+)\/(.+)$/, replacement: `${packages}/$1/src/$2.ts` }] },
   test: {
-    include: ['packages/**/*.test.ts', 'apps/**/*.test.ts', 'test/**/*.test.ts'],
+    include: ['packages/**/*.test.ts', 'apps/**/*.test.ts', 'test/**/*.test.ts', 'tools/**/*.test.ts'],
     exclude: ['**/node_modules/**', '**/dist/**'],
     testTimeout: 30_000,
     hookTimeout: 120_000,

@@ -7,7 +7,7 @@ import { bar, COLUMNS, grouped, rateText, row, type Paint } from './text.js';
 import type { Picture } from './watch.js';
 
 const BAR_CELLS = 24;
-const EVENTS_SHOWN = 7;
+const EVENTS_SHOWN = 8;
 /** A stream without a byte for so long is called silent. */
 const SILENT_MS = 500;
 
@@ -23,6 +23,8 @@ export interface View {
   elapsedMs: number;
   title: string;
   pictures: readonly Picture[];
+  /** Nobody sends any more: silence is no news. */
+  still: boolean;
   /** Payload bytes a second by customer's label and engine. */
   rates: ReadonlyMap<string, number>;
   happenings: readonly Happening[];
@@ -32,11 +34,11 @@ export function boardLines(view: View, paint: Paint): string[] {
   const clock = `seed ${view.seed} · ${(view.elapsedMs / 1000).toFixed(1)} s`;
   const lines = [
     '',
-    `  ${paint('bold', view.title.padEnd(62))}${paint('dim', clock.padStart(20))}`,
+    `  ${paint('bold', view.title.padEnd(50))}${paint('dim', clock.padStart(26))}`,
     '',
     paint('dim', row('', [...COLUMNS])),
   ];
-  for (const picture of view.pictures) lines.push(...customerLines(picture, view.rates, paint), '');
+  for (const picture of view.pictures) lines.push(...customerLines(picture, view, paint), '');
   for (const { atMs, text } of view.happenings.slice(-EVENTS_SHOWN)) {
     lines.push(`  ${paint('dim', `${(atMs / 1000).toFixed(1).padStart(5)} s`)}  ${text}`);
   }
@@ -47,7 +49,7 @@ export function customerTitle(label: string): string {
   return label === 'A' ? 'Customer A' : `Customer ${label}, A's neighbour on the same node`;
 }
 
-function customerLines(picture: Picture, rates: ReadonlyMap<string, number>, paint: Paint): string[] {
+function customerLines(picture: Picture, { rates, still }: View, paint: Paint): string[] {
   const { customer, client, engine, booked } = picture;
   const lines = [`  ${paint('bold', customerTitle(customer.label))}`];
   for (const path of client.paths) {
@@ -58,20 +60,21 @@ function customerLines(picture: Picture, rates: ReadonlyMap<string, number>, pai
       grouped(sum(booked.ledger.get(path.engine))),
     ];
     const rate = rates.get(`${customer.label} ${path.engine}`) ?? 0;
-    lines.push(row(ENGINE_NAMES[path.engine], figures, doing(path, client.atMs, rate, paint)));
+    lines.push(row(ENGINE_NAMES[path.engine], figures, doing(path, client.atMs, still ? null : rate, paint)));
   }
   const { quotaBytes } = customer.subscription;
   const part = Number(booked.used) / Number(quotaBytes);
   const colour = part >= 1 ? 'red' : part > 0.75 ? 'yellow' : 'green';
   const state = paint(booked.state === 'active' ? 'green' : ['bold', 'red'], booked.state);
   lines.push(
-    `  ${'used'.padEnd(14)}${paint(colour, bar(part, BAR_CELLS))} ${`${Math.floor(part * 100)} %`.padStart(6)}` +
-      ` of ${grouped(quotaBytes).padStart(11)}   ${state}`,
+    `  ${'used'.padEnd(12)} ${paint(colour, bar(part, BAR_CELLS))}${`${Math.floor(part * 100)} %`.padStart(6)}` +
+      ` of ${grouped(quotaBytes).padStart(11)}  ${state}`,
   );
   return lines;
 }
 
-function doing(path: PathReport, atMs: number, rate: number, paint: Paint): string {
+/** `rate` is null when everything stands still on purpose. */
+function doing(path: PathReport, atMs: number, rate: number | null, paint: Paint): string {
   switch (path.phase) {
     case 'waiting':
       return '';
@@ -81,6 +84,7 @@ function doing(path: PathReport, atMs: number, rate: number, paint: Paint): stri
       return '▼ a file';
     case 'streams': {
       const silentMs = atMs - path.lastByteAtMs;
+      if (rate === null) return paint('dim', 'at rest');
       if (silentMs < SILENT_MS) return paint('cyan', `▼ ${rateText(rate)}`);
       return paint('red', `silent for ${(silentMs / 1000).toFixed(1)} s`);
     }

@@ -85,7 +85,7 @@ async function run(seed: number): Promise<boolean> {
   atEnd(() => figures.close());
   const watch = new Watch(figures, [crosser, neighbour]);
   atEnd(() => watch.stop());
-  const { canEndSessions, notShown } = place;
+  const { canEndSessions } = place;
   const show = new Show({ crosser, neighbour, origin, watch, terminal, seed, startedAtMs, canEndSessions });
   const course = await show.run();
   const api = await product.enforcement(a);
@@ -96,7 +96,6 @@ async function run(seed: number): Promise<boolean> {
     apiState: String(api['state']),
     apiMs: typeof api['ms'] === 'number' ? api['ms'] : null,
     crosserRate: show.crosserRate,
-    notShown,
   };
   terminal.print(...reportLines(story, checks, paint));
   terminal.print(

@@ -35,13 +35,11 @@ export async function surveyPlace(config: StartConfig, say: Say): Promise<Place>
   const canEndSessions = hasNetAdmin();
   if (!namespaces) {
     notShown.push(
-      'WireGuard and customers with machines of their own: network namespaces need root (sudo npm run demo).',
+      'WireGuard, and customers with machines of their own, which need root (sudo npm run demo).',
     );
   }
   if (!canEndSessions) {
-    notShown.push(
-      'The end of the open session: destroying its socket needs CAP_NET_ADMIN. The node must say “unproven”.',
-    );
+    notShown.push('the end of the open session, which needs CAP_NET_ADMIN; the node must say “unproven”.');
   }
   const wireguard = namespaces ? await provideWireguard(options) : null;
   if (namespaces && wireguard === null) notShown.push('WireGuard: there is no wireguard-go, see above.');

@@ -7,7 +7,7 @@ import { boardLines, type Happening } from './board.js';
 import type { Customer } from './customer.js';
 import type { OriginMachine } from './origin.js';
 import type { Terminal } from './terminal.js';
-import { durationText, grouped } from './text.js';
+import { durationText } from './text.js';
 import type { Account, Course } from './verdict.js';
 import type { Picture, Watch } from './watch.js';
 
@@ -82,7 +82,7 @@ export class Show {
       return order?.kind === 'cut' && order.state !== 'ordered' ? true : null;
     });
     const cutAtMs = systemClock.monotonic();
-    this.title = 'A is cut, B goes on';
+    this.title = this.cast.canEndSessions ? 'A is cut, B goes on' : 'A is refused, B goes on';
     if (this.cast.canEndSessions) await this.waitForEnd();
     const triedBytes = await crosser.tryAgain();
     const refused = [...triedBytes.values()].every((bytes) => bytes === 0);
@@ -94,7 +94,7 @@ export class Show {
       systemClock.monotonic() - cutAtMs > NEIGHBOUR_WATCHED_MS ? true : null,
     );
     const neighbourPaths = neighbour.progress.paths;
-    this.note('over', 'the origin falls silent; what is on its way arrives, then all figures are read');
+    this.note('over', 'the origin falls silent; what is on its way arrives');
     this.title = 'Nothing moves any more';
     origin.fallSilent();
     const pictures = await watch.settled();
@@ -150,7 +150,8 @@ export class Show {
     const pictures = watch.pictures.map((picture) => ({ ...picture, client: picture.customer.progress }));
     this.notice(pictures.find(({ customer }) => customer === crosser));
     const rates = new Map([crosser, neighbour].flatMap((customer) => this.ratesOf(customer)));
-    const view = { seed, elapsedMs: this.elapsedMs, title: this.title, pictures, rates };
+    const still = this.seen.has('over');
+    const view = { seed, elapsedMs: this.elapsedMs, title: this.title, still, pictures, rates };
     terminal.draw(boardLines({ ...view, happenings: this.happenings }, terminal.paint), now);
   }
 
@@ -158,10 +159,7 @@ export class Show {
     if (picture === undefined) return;
     const { client, booked, customer } = picture;
     if (client.crossedAtMs !== null) {
-      this.note(
-        'crossed',
-        `A crosses his quota of ${grouped(customer.subscription.quotaBytes)} bytes, at his own end`,
-      );
+      this.note('crossed', `at his own end A moves the byte that crosses his quota`);
     }
     const { order } = booked;
     if (order?.kind === 'cut') {
@@ -169,11 +167,12 @@ export class Show {
       for (const [engine, ms] of endedAfterMs(customer)) {
         if (ms === null || !this.cast.canEndSessions) continue;
         const what = engine === 'xray' ? 'connection over Xray ended' : 'WireGuard tunnel is silent';
-        this.note(`ended ${engine}`, `A's ${what}, ${durationText(ms)} after the crossing byte`);
+        this.note(`ended ${engine}`, `A's ${what}, ${durationText(ms)} after that byte`);
       }
       if (order.state === 'confirmed')
-        this.note('state', 'the node proved it: engine forgot A, counters stand still');
-      if (order.state === 'unproven') this.note('state', `the node says “unproven”: ${order.reason}`);
+        this.note('state', 'the node proved it: A is unknown, his counters stand still');
+      if (order.state === 'unproven')
+        this.note('state', 'the node says “unproven”: it may not end the open session');
     }
   }
 

@@ -34,7 +34,7 @@ export function bar(part: number, cells: number): string {
 /** One row of the tables: what it is, three figures, a remark. Widths are the same everywhere. */
 export function row(name: string, figures: readonly string[], remark = ''): string {
   const [client = '', engine = '', ledger = ''] = figures;
-  return `  ${name.padEnd(14)}${client.padStart(16)}${engine.padStart(16)}${ledger.padStart(16)}   ${remark}`;
+  return `  ${name.padEnd(12)}${client.padStart(14)}${engine.padStart(15)}${ledger.padStart(15)}  ${remark}`.trimEnd();
 }
 
 export const COLUMNS = ['at the client', 'in the engine', 'in the ledger'] as const;

@@ -12,7 +12,10 @@ export const IN_FLIGHT_BYTES_MAX = 1024n * 1024n;
 
 export type Outcome = 'holds' | 'fails' | 'not shown';
 
+export type Topic = 'bytes' | 'quota' | 'cut' | 'neighbour';
+
 export interface Check {
+  topic: Topic;
   outcome: Outcome;
   text: string;
 }
@@ -69,14 +72,15 @@ export function accountChecks({ label, engine, client, counted, lastSeen, ledger
   const checks: Check[] = [];
   if (counted !== null) {
     const equal = counted.up === ledger.up && counted.down === ledger.down;
-    checks.push(check(equal, `${name}: the ledger equals the engine, up and down`));
+    checks.push(check('bytes', equal, `${name}: the ledger equals the engine, up and down`));
   } else {
     const covers = ledger.up >= lastSeen.up && ledger.down >= lastSeen.down;
-    checks.push(check(covers, `${name}: the ledger has all that the removed peer ever showed us`));
+    checks.push(check('bytes', covers, `${name}: the ledger has all that the removed peer ever showed us`));
   }
   const booked = missing >= 0n && missing <= IN_FLIGHT_BYTES_MAX && ledger.up <= client.up;
   checks.push(
     check(
+      'bytes',
       booked,
       cut
         ? `${name}: no byte reached A unbooked, none was booked that he did not send`
@@ -88,7 +92,11 @@ export function accountChecks({ label, engine, client, counted, lastSeen, ledger
 
 function usedChecks({ used }: Course): Check[] {
   return used.map((one) =>
-    check(one.used === one.ledger, `${one.label}: the counter of the quota equals the sum of the ledger`),
+    check(
+      'quota',
+      one.used === one.ledger,
+      `${one.label}: the counter of the quota equals the sum of the ledger`,
+    ),
   );
 }
 
@@ -97,25 +105,34 @@ function cutChecks({ canEndSessions, order, endedAfterMs, triedBytes, used, quot
   const isCut = order?.kind === 'cut' && order.cause === 'crossing';
   const checks = [
     check(
+      'quota',
       isCut && crosser?.state === 'limited' && crosser.used >= quotaBytes,
       'A crossed his quota, and is limited for that reason',
     ),
   ];
   if (canEndSessions) {
-    checks.push(check(isCut && order.state === 'confirmed', 'the node proved the cut'));
+    checks.push(check('cut', isCut && order.state === 'confirmed', 'the node proved the cut'));
     for (const [engine, ms] of endedAfterMs) {
       const text =
         engine === 'xray' ? "A's open connection over Xray ended" : "A's WireGuard tunnel fell silent";
-      checks.push(check(ms !== null, text));
+      checks.push(check('cut', ms !== null, text));
     }
   } else {
     const honest = isCut && order.state === 'unproven' && order.reason !== '';
-    checks.push(check(honest, 'the node did not claim a proof that it cannot have: “unproven”'));
-    checks.push({ outcome: 'not shown', text: "the end of A's open connection (needs CAP_NET_ADMIN)" });
+    checks.push(check('cut', honest, 'the node did not claim a proof that it cannot have: “unproven”'));
+    checks.push({
+      topic: 'cut',
+      outcome: 'not shown',
+      text: "the end of A's open connection (needs CAP_NET_ADMIN)",
+    });
   }
   for (const [engine, bytes] of triedBytes) {
     checks.push(
-      check(bytes === 0, `A's new connection over ${engine === 'xray' ? 'Xray' : 'WireGuard'} was refused`),
+      check(
+        'cut',
+        bytes === 0,
+        `A's new connection over ${engine === 'xray' ? 'Xray' : 'WireGuard'} was refused`,
+      ),
     );
   }
   return checks;
@@ -124,14 +141,15 @@ function cutChecks({ canEndSessions, order, endedAfterMs, triedBytes, used, quot
 function neighbourChecks({ neighbour, used }: Course): Check[] {
   const checks = neighbour.map((path) =>
     check(
+      'neighbour',
       path.phase === 'streams' && path.longestPauseMs <= PAUSE_MS_MAX,
       `B's stream over ${path.engine === 'xray' ? 'Xray' : 'WireGuard'} went on, never paused for ${PAUSE_MS_MAX / 1000} s`,
     ),
   );
-  checks.push(check(used[1]?.state === 'active', 'B is active as before'));
+  checks.push(check('neighbour', used[1]?.state === 'active', 'B is active as before'));
   return checks;
 }
 
-function check(holds: boolean, text: string): Check {
-  return { outcome: holds ? 'holds' : 'fails', text };
+function check(topic: Topic, holds: boolean, text: string): Check {
+  return { topic, outcome: holds ? 'holds' : 'fails', text };
 }
