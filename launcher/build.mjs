@@ -12,18 +12,22 @@ const isSource = (path) => /\.(ts|tsx|json)$/.test(path) && !path.endsWith('.tes
 
 /** What a set of projects is made of: the references of tsconfig.json that belong to it, and their sources. */
 const sets = {
-  /** What npm start runs; packages that these refer to are built with them. */
+  /**
+   * What npm start runs; packages that these refer to are built with them. Types are not checked again, which
+   * halves the time (14.6 → 6.9 s of processor): npm test does.
+   */
   product: {
     belongs: (path) => path.startsWith('apps/') || path === 'packages/stack',
     folders: ['apps', 'packages'],
+    flags: ['--noCheck'],
   },
-  everything: { belongs: () => true, folders: ['apps', 'packages', 'bench', 'test', 'tools'] },
+  everything: { belongs: () => true, folders: ['apps', 'packages', 'bench', 'test', 'tools'], flags: [] },
 };
 
 /** Compiles `product` or `everything` when needed. Prints one line. */
 export async function ensureBuilt(what) {
   await step('Build', async () => {
-    const { belongs, folders } = sets[what];
+    const { belongs, folders, flags } = sets[what];
     const root = await readFile(join(repo, 'tsconfig.json'), 'utf8');
     const base = await readFile(join(repo, 'tsconfig.base.json'), 'utf8');
     const projects = (JSON.parse(root).references ?? []).map(({ path }) => path).filter(belongs);
@@ -31,7 +35,8 @@ export async function ensureBuilt(what) {
     // Somebody may have removed a `dist`.
     const there = projects.every((path) => existsSync(join(repo, path, 'dist')));
     if (there && (await readStamp(`build-${what}`)) === digest) return 'up to date';
-    await capture(node, [join(repo, 'node_modules', 'typescript', 'bin', 'tsc'), '-b', ...projects], {
+    const tsc = join(repo, 'node_modules', 'typescript', 'bin', 'tsc');
+    await capture(node, [tsc, '-b', ...flags, ...projects], {
       env: toolchainEnv(),
       tailLines: 40,
     });

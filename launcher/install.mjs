@@ -26,8 +26,8 @@ export async function ensurePackages() {
 }
 
 async function manifests() {
-  const folders = ['', 'bench', 'test', 'tools'];
-  for (const group of ['apps', 'packages']) {
+  const folders = ['', 'bench', 'test'];
+  for (const group of ['apps', 'packages', 'tools']) {
     for (const name of (await readdir(join(repo, group))).sort()) folders.push(join(group, name));
   }
   const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', '.npmrc'];
