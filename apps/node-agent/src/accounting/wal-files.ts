@@ -87,7 +87,9 @@ async function probe(files: WalFiles): Promise<void> {
 }
 
 class DiskFiles implements WalFiles {
-  readonly #handles = new Map<string, FileHandle>();
+  /** Also those that are being opened, so that none is forgotten: Node ends a process that drops an open handle. */
+  readonly #handles = new Map<string, Promise<FileHandle>>();
+  #closed = false;
 
   constructor(private readonly directory: string) {}
 
@@ -112,10 +114,8 @@ class DiskFiles implements WalFiles {
   }
 
   async create(name: string): Promise<void> {
-    const path = join(this.directory, name);
-    const handle = await open(path, 'wx+', FILE_MODE);
-    this.#handles.set(name, handle);
-    await chmod(path, FILE_MODE);
+    await this.#open(name, 'wx+');
+    await chmod(join(this.directory, name), FILE_MODE);
   }
 
   async write(name: string, offset: number, bytes: Buffer): Promise<void> {
@@ -145,9 +145,7 @@ class DiskFiles implements WalFiles {
   }
 
   async remove(name: string): Promise<void> {
-    const handle = this.#handles.get(name);
-    this.#handles.delete(name);
-    await handle?.close();
+    await this.#release(name);
     try {
       await unlink(join(this.directory, name));
     } catch (error) {
@@ -156,22 +154,30 @@ class DiskFiles implements WalFiles {
   }
 
   async close(): Promise<void> {
-    const handles = [...this.#handles.values()];
-    this.#handles.clear();
-    await Promise.all(handles.map((handle) => handle.close()));
+    this.#closed = true;
+    await Promise.all([...this.#handles.keys()].map((name) => this.#release(name)));
   }
 
-  async #handle(name: string): Promise<FileHandle> {
-    const known = this.#handles.get(name);
-    if (known !== undefined) return known;
-    const handle = await open(join(this.directory, name), 'r+');
-    // Two reads may have opened it at once; the first one stays.
-    const first = this.#handles.get(name);
-    if (first !== undefined) {
-      await handle.close();
-      return first;
-    }
+  async #release(name: string): Promise<void> {
+    const handle = this.#handles.get(name);
+    this.#handles.delete(name);
+    await handle?.then(
+      (opened) => opened.close(),
+      () => undefined,
+    );
+  }
+
+  #handle(name: string): Promise<FileHandle> {
+    return this.#handles.get(name) ?? this.#open(name, 'r+');
+  }
+
+  #open(name: string, flags: string): Promise<FileHandle> {
+    if (this.#closed) throw new AppError('unavailable', 'the journal is closed');
+    const handle = open(join(this.directory, name), flags, FILE_MODE);
     this.#handles.set(name, handle);
+    handle.catch(() => {
+      if (this.#handles.get(name) === handle) this.#handles.delete(name);
+    });
     return handle;
   }
 }

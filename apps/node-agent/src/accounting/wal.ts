@@ -204,9 +204,15 @@ export class Wal {
   async frameAt(seq: bigint): Promise<SealedFrame | null> {
     const place = this.frames.get(seq);
     if (place === undefined) return null;
-    const bytes = await this.options.files
-      .readAt(segmentName(place.segment), place.offset, place.length)
-      .catch(() => null);
+    let bytes: Buffer | null = null;
+    try {
+      bytes = await this.options.files.readAt(segmentName(place.segment), place.offset, place.length);
+    } catch (error) {
+      const isRot = error instanceof Error && 'code' in error && error.code === 'EIO';
+      if (this.frames.get(seq) === place && !isRot) {
+        throw new AppError('unavailable', 'the journal could not be read', { cause: error });
+      }
+    }
     // It may have been acknowledged and removed while we read.
     if (this.frames.get(seq) !== place) return null;
     const record = bytes === null ? null : decodeRecord(place.segment, bytes, 0);

@@ -75,13 +75,11 @@ async function play(steps: Step[], seed: number, cutAt = Infinity): Promise<numb
   const survive = async (work: () => Promise<unknown>): Promise<void> => {
     try {
       await work();
+      if (!node.files.isOff) await note(node, sealed);
     } catch (error) {
       if (!node.files.isOff) throw error;
     }
-    if (!node.files.isOff) {
-      await note(node, sealed);
-      return;
-    }
+    if (!node.files.isOff) return;
     node.files = node.files.restart();
     await comeBack(node, ledger, sealed);
   };
