@@ -29,7 +29,8 @@ type Sql = ReturnType<typeof createClient>;
 
 export async function bench(options: BenchOptions): Promise<BenchResult> {
   const frames = options.count ?? FRAMES;
-  if (!existsSync(PSQL)) throw new Error(`${PSQL} is missing; the anchor is psql's own \\copy (postgresql-client)`);
+  if (!existsSync(PSQL))
+    throw new Error(`${PSQL} is missing; the anchor is psql's own \\copy (postgresql-client)`);
   const ground = await makeGround();
   const sql = createClient(ground.database.superuserUrl, 'penstock-bench');
   await sql.connect();
@@ -43,10 +44,19 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     });
     await sql.query('VACUUM ANALYZE');
     const anchorFile = await prepareAnchor(ground, sql);
-    const address = await ground.start('collector');
-    const load = fork(fileURLToPath(new URL('./ingest-load.js', import.meta.url)), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    const address = await ground.start('collector', process.env['SAY'] ? { NODE_OPTIONS: process.env['SAY'] } : {});
+    const load = fork(fileURLToPath(new URL('./ingest-load.js', import.meta.url)), {
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
     try {
-      await tell(load, { open: { address, trustDomain: ground.trust.trustDomain, nodes: loadNodes(seed), rowsPerFrame: ROWS_PER_FRAME } });
+      await tell(load, {
+        open: {
+          address,
+          trustDomain: ground.trust.trustDomain,
+          nodes: loadNodes(seed),
+          rowsPerFrame: ROWS_PER_FRAME,
+        },
+      });
       // The first rounds open every meter and load every period and are not counted.
       await ingestRound(sql, load, Math.ceil(SUBSCRIPTIONS / NODES / ROWS_PER_FRAME) * 2);
       await anchorRound(ground, sql, anchorFile);
@@ -129,7 +139,10 @@ async function ingestRound(sql: Sql, load: ChildProcess, frames: number) {
   const collector = micros(ticks([pids.collector]) - before.collector);
   const server = micros(ticks(pids.server) - before.server);
   const loadMicros = (cpuMs * 1000) / samples;
-  return { rate: samples / seconds, cpu: { collector, server, load: loadMicros, all: collector + server + loadMicros } };
+  return {
+    rate: samples / seconds,
+    cpu: { collector, server, load: loadMicros, all: collector + server + loadMicros },
+  };
 }
 
 async function flushed(sql: Sql): Promise<boolean> {
@@ -146,9 +159,21 @@ async function check(sql: Sql): Promise<void> {
     `SELECT (SELECT sum(rows) FROM ledger_slice)::text AS samples,
             (SELECT count(*) FROM ledger_frame)::text AS frames, (SELECT sum(seq) FROM stream_head)::text AS heads,
             (SELECT sum(up_bytes + down_bytes) FROM usage_counter)::text AS counted,
+            (SELECT count(DISTINCT accepted_at) FROM ledger_frame)::text AS groups,
             (SELECT count(*) FROM usage_quarantine)::text AS quarantined`,
   );
-  const found = rows[0] as { samples: string; frames: string; heads: string; counted: string; quarantined: string };
+  const found = rows[0] as {
+    samples: string;
+    frames: string;
+    heads: string;
+    counted: string;
+    quarantined: string;
+  };
+  if (process.env['SAY'] !== undefined) {
+    process.stderr.write(JSON.stringify(found) + '\n');
+    const m = await (await fetch(`http://127.0.0.1:${/OPS_PORT=(\d+)/.exec(readFileSync(`/proc/${collectorPid()}/environ`, 'utf8'))?.[1]}/metrics`)).text();
+    process.stderr.write(m.split('\n').filter((l) => /transaction|queue/.test(l)).join('\n') + '\n');
+  }
   const summed = await sumOfSlices(sql);
   if (found.frames !== found.heads || found.counted !== summed.toString() || found.quarantined !== '0') {
     throw new Error(`the books do not balance: ${JSON.stringify(found)}, slices hold ${summed}`);
@@ -194,7 +219,13 @@ async function prepareAnchor(ground: Ground, sql: Sql): Promise<string> {
 async function anchorRound(ground: Ground, sql: Sql, file: string): Promise<number> {
   await sql.query('TRUNCATE anchor');
   const started = performance.now();
-  await promisify(execFile)(PSQL, ['-q', '-d', ground.database.superuserUrl, '-c', `\\copy anchor FROM '${file}' (FORMAT binary)`]);
+  await promisify(execFile)(PSQL, [
+    '-q',
+    '-d',
+    ground.database.superuserUrl,
+    '-c',
+    `\\copy anchor FROM '${file}' (FORMAT binary)`,
+  ]);
   return ANCHOR_ROWS / ((performance.now() - started) / 1000);
 }
 
@@ -203,7 +234,11 @@ function collectorPid(): number {
     if (!/^\d+$/.test(name)) continue;
     try {
       const parent = Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]);
-      if (parent === process.pid && readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('collector/dist/main.js')) return Number(name);
+      if (
+        parent === process.pid &&
+        readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('collector/dist/main.js')
+      )
+        return Number(name);
     } catch {
       continue;
     }
