@@ -178,11 +178,12 @@ export class World {
     const xrayPort = await freePort();
     const wireguardPort = await freePort();
     const wireguardInterface = `pst${process.pid % 100_000}${this.nodes.length}`;
-    const third = 100 + this.nodes.length;
+    // Worlds of other test files run beside this one on the same machine: an address of its own for each.
+    const subnet = `10.${100 + (process.pid % 100)}.${this.nodes.length}.0/24`;
     const inbounds = engines.map((engine) =>
       engine === 'xray'
         ? { engine, port: xrayPort, security: 'none' }
-        : { engine, port: wireguardPort, subnets: [`10.${third}.0.0/24`] },
+        : { engine, port: wireguardPort, subnets: [subnet] },
     );
     const body = { name, address: '127.0.0.1', inbounds, nodeGroupIds: [this.nodeGroupId] };
     const nodeId = String((await this.asOwner('POST', '/api/v1/nodes', body))['nodeId']);
