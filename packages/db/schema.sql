@@ -560,6 +560,12 @@ CREATE INDEX session_family ON public.session USING btree (family_id);
 
 CREATE INDEX slice_head_node ON public.slice_head USING btree (node_id);
 
+CREATE INDEX subscription_expiry ON public.subscription USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (admin_state = 'active'::text));
+
+CREATE INDEX subscription_state_limited ON public.subscription_state USING btree (tenant_id, subscription_id) WHERE (effective_state = 'limited'::text);
+
+CREATE INDEX usage_period_end ON public.usage_period USING btree (ends_at) WHERE (ends_at IS NOT NULL);
+
 CREATE UNIQUE INDEX node_address_device ON public.node_address USING btree (node_id, device_id) WHERE (released_at IS NULL);
 
 CREATE UNIQUE INDEX usage_period_start ON public.usage_period USING btree (tenant_id, subscription_id, started_at);

@@ -57,6 +57,8 @@ export interface Scheduler {
 export function createScheduler(options: SchedulerOptions): Scheduler {
   const { clock, log, metrics, heartbeatMs, random } = options;
   const pool = createPool(options.databaseUrl, { applicationName: 'penstock-scheduler', max: 20, log });
+  // Decisions never wait for a connection behind nodes that come back.
+  const decisions = createPool(options.databaseUrl, { applicationName: 'penstock-decisions', max: 2, log });
   const partitionsPool = createPool(options.partitionsDatabaseUrl, {
     applicationName: 'penstock-partitions',
     max: 1,
@@ -66,7 +68,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const streams = new NodeStreams({ pool, clock, log, metrics, heartbeatMs });
   const statuses = new StatusWriter(pool, log);
   const consumer = new ChangeConsumer({
-    pool,
+    pool: decisions,
     clock,
     log,
     metrics,
@@ -119,8 +121,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       streams.start();
       statuses.start();
       const list: Task[] = [
-        expirySweep,
-        periodRoll,
+        expirySweep(clock),
+        periodRoll(clock),
         partitionKeeper(partitionsPool, metrics),
         nodeLiveness(metrics, heartbeatMs),
       ];
@@ -134,6 +136,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       await tasks.close();
       await statuses.close();
       await partitionsPool.end();
+      await decisions.end();
       await pool.end();
     },
   };

@@ -112,7 +112,8 @@ describe('periods', () => {
     await world.crossing(sub, 12n);
     await eventually(() => !agent.has(sub.subscriptionId));
     await eventually(async () => (await world.orders(sub)).every((o) => o.state === 'confirmed'));
-    // The scheduler slept through midnight: the day that ran is over, and the one after it was never opened.
+    // The scheduler sleeps through midnight: the day that ran is over, and the one after it was never opened.
+    await world.stop(scheduler);
     await world.query(
       `WITH gone AS (DELETE FROM usage_period WHERE subscription_id = $1 AND started_at > now())
        UPDATE usage_period SET started_at = started_at - interval '1 day', ends_at = ends_at - interval '1 day'
@@ -123,6 +124,8 @@ describe('periods', () => {
       `UPDATE subscription_state SET since = since - interval '1 day' WHERE subscription_id = $1`,
       [sub.subscriptionId],
     );
+    const awake = await world.scheduler();
+    await agent.connect(awake.port);
     await eventually(() => agent.has(sub.subscriptionId));
     await eventually(async () => (await world.orders(sub)).every((o) => o.state === 'confirmed'));
     expect((await world.orders(sub)).map((o) => [o.kind, o.cause])).toEqual([
@@ -130,7 +133,7 @@ describe('periods', () => {
       ['cut', 'crossing'],
       ['grant', 'period'],
     ]);
-    expect(await openNextPeriods(pool)).toBe(0);
+    expect(await openNextPeriods(pool, 86_400_000)).toBe(0);
     expect(await sweepRolled(pool)).toBe(0);
     const rows = await world.query<{ observed_bytes: bigint }>(
       'SELECT observed_bytes FROM usage_period WHERE subscription_id = $1 ORDER BY started_at',
@@ -138,7 +141,7 @@ describe('periods', () => {
     );
     expect(rows[0]?.observed_bytes).toBe(12n);
     expect(rows[1]?.observed_bytes).toBe(0n);
-    await world.stop(scheduler);
+    await world.stop(awake);
   });
 });
 

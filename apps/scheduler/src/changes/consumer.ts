@@ -46,6 +46,7 @@ export class ChangeConsumer {
   private wanted = false;
   private running: Promise<void> | null = null;
   private closed = false;
+  private failing = false;
   private readonly setAside = new Map<string, number>();
 
   constructor(private readonly deps: ConsumerDeps) {}
@@ -72,9 +73,11 @@ export class ChangeConsumer {
       try {
         // Less than a full batch means the table was empty but for what others hold.
         while ((await this.consume(BATCH_ROWS_MAX)) === BATCH_ROWS_MAX && !this.closed);
+        this.failing = false;
       } catch (error) {
         // The rows are still there; the sweep tries again.
-        this.deps.log.error({ error }, 'access changes were not taken');
+        if (!this.failing) this.deps.log.error({ error }, 'access changes were not taken');
+        this.failing = true;
         return;
       }
     }

@@ -30,6 +30,7 @@ export interface DriverDeps {
 export class TaskDriver {
   private readonly timers: NodeJS.Timeout[] = [];
   private readonly running = new Map<TaskName, Promise<void>>();
+  private readonly failing = new Set<TaskName>();
   private closed = false;
 
   constructor(private readonly deps: DriverDeps) {}
@@ -82,10 +83,13 @@ export class TaskDriver {
         db.release(broken);
       }
       metrics.taskRuns.inc({ task: task.name, outcome: 'done' });
+      this.failing.delete(task.name);
       log.debug({ task: task.name, durationMs: Math.round(clock.monotonic() - started) }, 'task done');
     } catch (error) {
       metrics.taskRuns.inc({ task: task.name, outcome: 'failed' });
-      log.warn({ task: task.name, error }, 'task failed');
+      // Once, not with every tick while the database is away.
+      if (!this.failing.has(task.name)) log.warn({ task: task.name, error }, 'task failed');
+      this.failing.add(task.name);
     }
   }
 }
