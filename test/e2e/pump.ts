@@ -59,7 +59,12 @@ export class Pump {
     this.short = this.shortTransfers();
     if (this.wireguard === null) return;
     this.tunnel = this.wireguard.stream();
-    await this.tunnel.lines.next((line) => Number(line['receivedBytes'] ?? 0) > 0, { past: true });
+    try {
+      await this.tunnel.lines.next((line) => Number(line['receivedBytes'] ?? 0) > 0, { past: true });
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
   }
 
   /** Bytes that the customers have seen in this run. */
