@@ -72,7 +72,10 @@ function welcome(stack: Stack): void {
 
 /** Starts the local agent with the engines as they become available. */
 async function followEngines(stack: Stack, start: StartConfig): Promise<void> {
-  const options = engineOptions(start, say);
+  // A build that Ctrl-C ended is no news.
+  const options = engineOptions(start, (line) => {
+    if (!stopping.requested()) say(line);
+  });
   const there: Engine[] = [];
   const arrived = async (engine: Engine | null): Promise<void> => {
     if (engine === null || stopping.requested()) return;
@@ -100,7 +103,7 @@ async function followEngines(stack: Stack, start: StartConfig): Promise<void> {
     }
     await arrived(wireguard ?? (await provideWireguard(options)));
     await arrived(xray ?? (await provideXray(options)));
-    if (there.length === 0) say('Local node: no engine, so it is not started; everything else works');
+    if (there.length === 0) options.say('Local node: no engine, so it is not started; everything else works');
   } catch (error) {
     if (!stopping.requested()) say(`Local node: ${(error as Error).message}`);
   }
