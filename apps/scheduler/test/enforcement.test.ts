@@ -320,6 +320,35 @@ describe('a node is told who has access', () => {
   }, 120_000);
 });
 
+it('nodes that come back all at once are admitted bit by bit, and every one of them converges', async () => {
+  const narrow = await world.scheduler({ admission: { openMax: 2, queueMax: 10, retryMs: 20 } });
+  const tenantId = await world.tenant();
+  const nodes = [];
+  for (let n = 0; n < 40; n++) nodes.push(await world.node());
+  const planId = await world.plan(tenantId, nodes);
+  const sub = await world.subscribe(tenantId, planId);
+  await eventually(async () => (await world.state(sub)) === 'active');
+  let sentAway = 0;
+  const agents = await Promise.all(nodes.map((nodeId) => world.agent(narrow, nodeId)));
+  await Promise.all(
+    agents.map(async (agent) => {
+      while (agent.error !== undefined) {
+        expect(agent.error.code).toBe('unavailable');
+        sentAway++;
+        await new Promise((resolve) => setTimeout(resolve, agent.error?.retryAfterMs));
+        await agent.connect(narrow.port);
+      }
+    }),
+  );
+  await eventually(() => agents.every((agent) => agent.has(sub.subscriptionId)));
+  expect(sentAway).toBeGreaterThan(0);
+  await eventually(
+    async () => (await world.orders(sub)).filter((o) => o.state === 'confirmed').length === 40,
+  );
+  for (const agent of agents) agent.close();
+  await world.stop(narrow);
+});
+
 describe('the lease', () => {
   it('a newer stream of the same node ends the older, in this process and in another', async () => {
     const { tenantId, planId, nodeId, agent } = await place();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPool, type Pool } from '@penstock/db/pool';
 import { alignPeriods } from '../src/quota/quota.store.js';
-import { openNextPeriods, sweepRolled } from '../src/tasks/period-roll.js';
+import { sweepEnding, sweepRolled } from '../src/tasks/period-roll.js';
 import { keepPartitions } from '../src/tasks/partition-keeper.js';
 import { eventually, World, type MadeSubscription } from './world.js';
 
@@ -133,7 +133,7 @@ describe('periods', () => {
       ['cut', 'crossing'],
       ['grant', 'period'],
     ]);
-    expect(await openNextPeriods(pool, 86_400_000)).toBe(0);
+    expect(await sweepEnding(pool, 86_400_000)).toBe(0);
     expect(await sweepRolled(pool)).toBe(0);
     const rows = await world.query<{ observed_bytes: bigint }>(
       'SELECT observed_bytes FROM usage_period WHERE subscription_id = $1 ORDER BY started_at',

@@ -446,7 +446,7 @@ export class NodeStream {
     sentAt: Date | null,
   ): Promise<Set<OpenOrder>> {
     const errorCode = applied ? '' : ack.errorCode === '' ? 'digest_mismatch' : line(ack.errorCode, 40);
-    const outcomes = judge(orders, ack.results, applied, errorCode).map((outcome) => ({
+    const outcomes = judge(orders, ack.results, applied, ack.errorCode !== '', errorCode).map((outcome) => ({
       ...outcome,
       sessionsEnded: int4(outcome.sessionsEnded),
       cutUs: int4(outcome.cutUs),

@@ -175,33 +175,33 @@ export interface OrderOutcome {
 
 /**
  * What an acknowledgement proves. `applied`: no error, and the digest of what was read back is the one that was asked
- * for. A grant is confirmed by that; a cut only when every engine says `ended`, and at least one said something.
+ * for. `failed`: the node refused the revision as a whole. A cut is proven by its own results alone: every engine says
+ * `ended`, and at least one said something; another customer's entry that an engine cannot take says nothing about it.
+ * A grant is confirmed by the digest, or by a result of its own that names no reason.
  */
 export function judge(
   orders: readonly OpenOrder[],
   results: readonly ChangeResult[],
   applied: boolean,
+  failed: boolean,
   problem: string,
 ): OrderOutcome[] {
-  const byKey = new Map<string, ChangeResult[]>();
-  for (const result of results) {
-    if (result.kind !== ChangeKind.CHANGE_KIND_CUT) continue;
-    const key = result.subscriptionId.toString('hex');
-    const known = byKey.get(key);
-    if (known === undefined) byKey.set(key, [result]);
-    else known.push(result);
-  }
+  const byKey = Map.groupBy(results, (result) => result.subscriptionId.toString('hex'));
   return orders.map((order) => {
-    const cuts = byKey.get(keyOfId(order.subscriptionId)) ?? [];
-    const ended = cuts.every((cut) => cut.ended) && (order.kind === 'grant' || cuts.length > 0);
-    const reason = [...new Set(cuts.filter((cut) => !cut.ended).map((cut) => cut.reason))].join('; ');
+    const own = byKey.get(keyOfId(order.subscriptionId)) ?? [];
+    const cuts = own.filter((result) => result.kind === ChangeKind.CHANGE_KIND_CUT);
+    const grants = own.filter((result) => result.kind === ChangeKind.CHANGE_KIND_GRANT);
+    const allEnded = cuts.every((cut) => cut.ended);
+    const granted = grants.every((grant) => grant.reason === '') && (applied || grants.length > 0);
+    const proven = !failed && allEnded && (order.kind === 'cut' ? cuts.length > 0 : granted);
+    const said = [...new Set(own.map((result) => result.reason).filter((reason) => reason !== ''))].join('; ');
     return {
       order,
-      state: applied && ended ? 'confirmed' : 'unproven',
+      state: proven ? 'confirmed' : 'unproven',
       sessionsEnded: cuts.reduce((sum, cut) => sum + cut.sessionsEnded, 0),
       cutUs: cuts.reduce((most, cut) => Math.max(most, cut.cutUs), 0),
       provenUs: cuts.reduce((most, cut) => Math.max(most, cut.provenUs), 0),
-      reason: applied ? (ended ? '' : reason || 'the node gave no proof') : problem,
+      reason: proven ? '' : said || problem || 'the node gave no proof',
     };
   });
 }

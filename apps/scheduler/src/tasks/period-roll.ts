@@ -1,8 +1,8 @@
-// Opens the next usage periods ahead of time, exactly once (the unique key on the start) also after a downtime, and
-// lets those back in who were limited in a period that is over: by an access_change row, decided like any other.
+// Sees to it that the next usage periods are opened ahead of time, also after a downtime, and that those who were
+// limited in a period that is over are looked at again. Both leave access_change rows: periods are made where everything
+// is decided, under the subscription's lock, and exactly once by the unique key on their start.
 import { run, statement, type Runner } from '@penstock/db/statement';
-import type { SubscriptionId, TenantId } from '@penstock/domain/ids';
-import { alignPeriods, PERIOD_AHEAD_MS } from '../quota/quota.store.js';
+import { PERIOD_AHEAD_MS } from '../quota/quota.store.js';
 import { SWEEP_ROWS_MAX } from './expiry-sweep.js';
 import type { Clock } from '@penstock/domain/clock';
 import type { Task } from './driver.js';
@@ -10,18 +10,24 @@ import { Lookback } from './lookback.js';
 
 export const PERIOD_INTERVAL_MS = 2_000;
 
-const findEnding = statement<{ tenantId: TenantId; subscriptionId: SubscriptionId; at: Date }>(
-  'period.ending',
-  `SELECT u.tenant_id AS "tenantId", u.subscription_id AS "subscriptionId", statement_timestamp() AS at
-   FROM usage_period u
-   JOIN subscription_state st ON st.tenant_id = u.tenant_id AND st.subscription_id = u.subscription_id
-     AND st.effective_state IN ('active', 'limited', 'on_hold')
-   JOIN subscription s ON s.tenant_id = u.tenant_id AND s.subscription_id = u.subscription_id AND s.admin_state <> 'deleted'
-   WHERE u.ends_at <= statement_timestamp() + $2::bigint * interval '1 ms'
-     AND u.ends_at > statement_timestamp() - $3::bigint * interval '1 ms'
-     AND NOT EXISTS (SELECT FROM usage_period n WHERE n.tenant_id = u.tenant_id AND n.subscription_id = u.subscription_id
-                       AND n.started_at > u.started_at)
-   LIMIT $1`,
+const insertEnding = statement<{ count: bigint }>(
+  'period.insert_ending',
+  `WITH inserted AS (
+     INSERT INTO access_change (tenant_id, change_id, subscription_id, cause)
+     SELECT u.tenant_id, gen_random_uuid(), u.subscription_id, 'period'
+     FROM usage_period u
+     JOIN subscription_state st ON st.tenant_id = u.tenant_id AND st.subscription_id = u.subscription_id
+       AND st.effective_state IN ('active', 'limited', 'on_hold')
+     JOIN subscription s ON s.tenant_id = u.tenant_id AND s.subscription_id = u.subscription_id
+       AND s.admin_state <> 'deleted'
+     WHERE u.ends_at <= statement_timestamp() + $2::bigint * interval '1 ms'
+       AND u.ends_at > statement_timestamp() - $3::bigint * interval '1 ms'
+       AND NOT EXISTS (SELECT FROM usage_period n WHERE n.tenant_id = u.tenant_id
+                         AND n.subscription_id = u.subscription_id AND n.started_at > u.started_at)
+       AND NOT EXISTS (SELECT FROM access_change c WHERE c.tenant_id = u.tenant_id
+                         AND c.subscription_id = u.subscription_id AND c.cause = 'period')
+     LIMIT $1 RETURNING 1
+   ) SELECT count(*) AS count FROM inserted`,
 );
 
 const insertRolled = statement<{ count: bigint }>(
@@ -39,17 +45,10 @@ const insertRolled = statement<{ count: bigint }>(
    ) SELECT count(*) AS count FROM inserted`,
 );
 
-/** Opens what is due after periods that ended within `lookbackMs` or end soon; returns how many were looked after. */
-export async function openNextPeriods(db: Runner, lookbackMs: number): Promise<number> {
-  const ending = await run(db, findEnding, [SWEEP_ROWS_MAX, PERIOD_AHEAD_MS, lookbackMs]);
-  const at = ending[0]?.at;
-  if (at === undefined) return 0;
-  const keys = {
-    tenantIds: ending.map((e) => e.tenantId),
-    subscriptionIds: ending.map((e) => e.subscriptionId),
-  };
-  await alignPeriods(db, keys, at);
-  return ending.length;
+/** Leaves rows for those whose newest period ended within `lookbackMs` or ends soon; returns how many. */
+export async function sweepEnding(db: Runner, lookbackMs: number): Promise<number> {
+  const [row] = await run(db, insertEnding, [SWEEP_ROWS_MAX, PERIOD_AHEAD_MS, lookbackMs]);
+  return Number(row?.count ?? 0n);
 }
 
 /** Leaves rows for those limited in a period that is over; returns how many. */
@@ -65,7 +64,7 @@ export function periodRoll(clock: Clock): Task {
     intervalMs: PERIOD_INTERVAL_MS,
     async run(db) {
       const lookbackMs = lookback.next();
-      while ((await openNextPeriods(db, lookbackMs)) === SWEEP_ROWS_MAX);
+      while ((await sweepEnding(db, lookbackMs)) === SWEEP_ROWS_MAX);
       lookback.done(lookbackMs);
       while ((await sweepRolled(db)) === SWEEP_ROWS_MAX);
     },
