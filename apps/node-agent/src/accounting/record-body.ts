@@ -2,8 +2,9 @@
 //
 // engines    := count u8 ‖ (engine u8 ‖ read ms u64 ‖ ended u8)…
 // marks      := count u32 ‖ (kind u8 ‖ engine u8 ‖ from ms u64 ‖ to ms u64)…
-// frame, gap := engines ‖ acked u64 ‖ signature 64 ‖ frame bytes     (acked: seq, so acknowledgements need no write)
-// ack        := epoch u32 ‖ seq u64
+// acked      := seq u64 ‖ link 32                                    (with each frame, so that it needs no write)
+// frame, gap := engines ‖ acked ‖ signature 64 ‖ frame bytes
+// ack        := epoch u32 ‖ acked
 // readings   := engines ‖ marks ‖ count u32 ‖ (number u64 ‖ engine u8 ‖ boot, subscription, device, tenant 16 each ‖
 //               up u64 ‖ down u64)…                    values journalled while no frame can be sealed
 // checkpoint := the whole JournalState: a segment starts with one, so that older segments can go
@@ -40,40 +41,50 @@ export interface ReadingsBody {
   readings: JournalledReading[];
 }
 
+/** How far the ledger was when a record was written, and the link of that frame. */
+export interface Acknowledged {
+  seq: bigint;
+  link: Buffer;
+}
+
 export interface FrameBody extends SealedFrame {
   engines: Map<number, EngineRead>;
-  acked: bigint;
+  acked: Acknowledged;
   view: FrameView;
 }
 
 export function encodeFrameBody(
   engines: ReadonlyMap<number, EngineRead>,
-  acked: bigint,
+  acked: Acknowledged,
   frame: SealedFrame,
 ): Buffer {
   const out = new ByteWriter();
   writeEngines(out, engines);
-  return out.u64(acked).raw(frame.signature).raw(frame.frameBytes).done();
+  return out.u64(acked.seq).raw(acked.link).raw(frame.signature).raw(frame.frameBytes).done();
 }
 
 export function decodeFrameBody(body: Buffer): FrameBody {
   const reader = new ByteReader(body);
   const engines = readEngines(reader);
-  const acked = reader.u64();
+  const acked = readAcknowledged(reader);
   const signature = reader.take(SIGNATURE_BYTES);
   const frameBytes = reader.rest();
   return { engines, acked, signature, frameBytes, view: decodeFrame(frameBytes) };
 }
 
-export function encodeAckBody(epoch: number, seq: bigint): Buffer {
-  return new ByteWriter().u32(epoch).u64(seq).done();
+export function encodeAckBody(epoch: number, acked: Acknowledged): Buffer {
+  return new ByteWriter().u32(epoch).u64(acked.seq).raw(acked.link).done();
 }
 
-export function decodeAckBody(body: Buffer): { epoch: number; seq: bigint } {
+export function decodeAckBody(body: Buffer): { epoch: number; acked: Acknowledged } {
   const reader = new ByteReader(body);
-  const ack = { epoch: reader.u32(), seq: reader.u64() };
+  const ack = { epoch: reader.u32(), acked: readAcknowledged(reader) };
   reader.end();
   return ack;
+}
+
+function readAcknowledged(reader: ByteReader): Acknowledged {
+  return { seq: reader.u64(), link: reader.take(DIGEST_BYTES) };
 }
 
 export function encodeReadingsBody(body: ReadingsBody): Buffer {

@@ -66,7 +66,8 @@ function frameBody(below: Below): Buffer {
   };
   const engines = new Map([[1 + below(2), { readMs: below(2 ** 31), ended: below(2) === 1 }]]);
   const sealed = { frameBytes: encodeHeader(header, 0), signature: randomBytes(below, 64) };
-  return encodeFrameBody(engines, BigInt(below(100)), sealed);
+  const acked = { seq: BigInt(below(100)), link: randomBytes(below, 32) };
+  return encodeFrameBody(engines, acked, sealed);
 }
 
 function checkpointBody(below: Below): Buffer {
@@ -142,10 +143,10 @@ test('bodies of all kinds', () => {
   check(below, readingsBody, (bytes) => encodeReadingsBody(decodeReadingsBody(bytes)));
   check(
     below,
-    (next) => encodeAckBody(next(2 ** 31), BigInt(next(2 ** 31))),
+    (next) => encodeAckBody(next(2 ** 31), { seq: BigInt(next(2 ** 31)), link: randomBytes(next, 32) }),
     (bytes) => {
-      const { epoch, seq } = decodeAckBody(bytes);
-      return encodeAckBody(epoch, seq);
+      const { epoch, acked } = decodeAckBody(bytes);
+      return encodeAckBody(epoch, acked);
     },
   );
 });

@@ -11,6 +11,7 @@ import {
   decodeCheckpoint,
   decodeFrameBody,
   decodeReadingsBody,
+  type Acknowledged,
   type FrameBody,
 } from './record-body.js';
 
@@ -141,7 +142,7 @@ class Replayer {
       }
       case 'ack': {
         const ack = decodeAckBody(record.body);
-        if (ack.epoch === state.epoch) this.#acked(ack.seq);
+        if (ack.epoch === state.epoch) this.#acked(ack.acked);
         return;
       }
       case 'readings': {
@@ -187,11 +188,10 @@ class Replayer {
     });
   }
 
-  #acked(seq: bigint): void {
+  #acked({ seq, link }: Acknowledged): void {
     const state = this.#state;
     if (seq <= state.acked || seq >= state.nextSeq) return;
     state.acked = seq;
-    const link = this.#frames.get(seq)?.link;
-    if (link !== undefined) state.ackedLink = link;
+    state.ackedLink = Buffer.from(link);
   }
 }

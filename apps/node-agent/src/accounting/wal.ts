@@ -31,6 +31,7 @@ import {
   encodeCheckpoint,
   encodeFrameBody,
   encodeReadingsBody,
+  type Acknowledged,
   type SealedFrame,
 } from './record-body.js';
 import type { WalFiles } from './wal-files.js';
@@ -155,7 +156,7 @@ export class Wal {
       if (built === null) return false;
       const { sealed, rows } = built;
       const view = decodeFrame(sealed.frameBytes);
-      const place = await this.#write('frame', encodeFrameBody(state.engines, state.acked, sealed));
+      const place = await this.#write('frame', encodeFrameBody(state.engines, this.#acked(), sealed));
       const laterMarks = state.marks.slice(view.header.marks.length);
       const { link } = advance(state, view);
       state.marks = laterMarks;
@@ -259,7 +260,7 @@ export class Wal {
       const view = decodeFrame(frameBytes);
       const { digest } = digestsOfFrame(view);
       const sealed: SealedFrame = { frameBytes, signature: signDigest(digest, identity.privateKey) };
-      const place = await this.#write('gap', encodeFrameBody(state.engines, state.acked, sealed));
+      const place = await this.#write('gap', encodeFrameBody(state.engines, this.#acked(), sealed));
       this.frames.set(seq, {
         ...place,
         link: Buffer.from(frameLink(view, digest)),
@@ -345,12 +346,15 @@ export class Wal {
     this.#closed = true;
     try {
       await this.options.turns.run(async () => {
-        if (this.#active !== null)
-          await this.#write('ack', encodeAckBody(this.state.epoch, this.state.acked));
+        if (this.#active !== null) await this.#write('ack', encodeAckBody(this.state.epoch, this.#acked()));
       });
     } finally {
       await this.options.files.close();
     }
+  }
+
+  #acked(): Acknowledged {
+    return { seq: this.state.acked, link: this.state.ackedLink };
   }
 
   /** A sealed record; on failure the segment is given up and the state has not moved. */

@@ -225,6 +225,22 @@ describe('the end of the journal', () => {
   });
 });
 
+test('an acknowledgement is remembered with its link when its segment is gone', async () => {
+  const one = await scene(15, 1, 0);
+  const move = (): void => one.node.keys.forEach((key) => one.node.engineOf(key).move(key, 3n, 3n));
+  one.node.files = one.node.files.reopen();
+  await one.node.boot();
+  await one.node.exchange(one.ledger, 1, 1);
+  move();
+  await one.node.readAndSeal();
+  await one.node.exchange(one.ledger, 0);
+  move();
+  await one.node.readAndSeal();
+  await restartAndSettle(one);
+  expect(one.ledger.totals).toEqual(one.node.total);
+  expect(one.ledger.epoch).toBe(1);
+});
+
 describe('lost state', () => {
   test('a lost journal continues from the ledger’s values', async () => {
     const one = await scene(7, 9, 9);
