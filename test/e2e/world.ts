@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { createPool, type Pool } from '@penstock/db/pool';
+import { formatJoinToken, parseJoinToken } from '@penstock/rpc/join-token';
 import { createNamespace, sweepNamespaces, type Namespace } from '@penstock/testkit/netns/netns';
 import { startWireguardClient, type WireguardClient } from '@penstock/testkit/netns/wireguard-client';
 import { startOrigin, type Origin } from '@penstock/testkit/traffic/origin';
@@ -170,10 +171,12 @@ export class World {
 
   // ── nodes ──
 
+  /** `collector` (`collector-2`) makes the node send there past any balancer. */
   async addNode(
     name: string,
     engines: readonly ('xray' | 'wireguard')[],
     env: Record<string, string> = {},
+    collector?: string,
   ): Promise<NodeOfWorld> {
     const xrayPort = await freePort();
     const wireguardPort = await freePort();
@@ -189,7 +192,7 @@ export class World {
     const nodeId = String((await this.asOwner('POST', '/api/v1/nodes', body))['nodeId']);
     const { token } = await this.asOwner('POST', `/api/v1/nodes/${nodeId}/join-tokens`, {});
     const joinTokenFile = join(this.dir, `join-${name}`);
-    writeFileSync(joinTokenFile, String(token), { mode: 0o600 });
+    writeFileSync(joinTokenFile, this.joinToken(String(token), collector), { mode: 0o600 });
     const supervised = await this.stack.addAgent({
       name,
       joinTokenFile,
@@ -214,6 +217,20 @@ export class World {
     };
     this.nodes.push(node);
     return node;
+  }
+
+  /** The token as it came, or with one collector's own address in it: for tests that need to know who serves a node. */
+  private joinToken(token: string, collector: string | undefined): string {
+    if (collector === undefined) return token;
+    const usage = `localhost:${this.stack.ports[collector] ?? 0}`;
+    return formatJoinToken({ ...parseJoinToken(token), usage });
+  }
+
+  /** A figure of a process's own /metrics, 0 while it has none; for what the process itself has to count. */
+  async metric(process: string, series: string): Promise<number> {
+    const response = await fetch(`http://127.0.0.1:${this.stack.ports[`${process}-ops`] ?? 0}/metrics`);
+    const line = (await response.text()).split('\n').find((candidate) => candidate.startsWith(`${series} `));
+    return Number(line?.slice(series.length + 1) ?? 0);
   }
 
   // ── customers ──
