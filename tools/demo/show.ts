@@ -84,6 +84,8 @@ export class Show {
     const cutAtMs = systemClock.monotonic();
     this.title = this.cast.canEndSessions ? 'A is cut, B goes on' : 'A is refused, B goes on';
     if (this.cast.canEndSessions) await this.waitForEnd();
+    // Before he tries again: his device would count the packets of the attempt, which no engine sees.
+    const atCut = crosser.progress;
     const triedBytes = await crosser.tryAgain();
     const refused = [...triedBytes.values()].every((bytes) => bytes === 0);
     this.note(
@@ -108,9 +110,10 @@ export class Show {
         ledger: [...booked.ledger.values()].reduce((all, { up, down }) => all + up + down, 0n),
         state: booked.state,
       })),
-      accounts: pictures.flatMap((one) =>
-        accountsOf(one, this.cast.canEndSessions && one.customer === crosser),
-      ),
+      accounts: pictures.flatMap((one) => {
+        const cut = this.cast.canEndSessions && one.customer === crosser;
+        return accountsOf(cut ? { ...one, client: atCut } : one, cut);
+      }),
       order: picture?.booked.order ?? null,
       endedAfterMs: this.cast.canEndSessions ? endedAfterMs(crosser) : new Map(),
       triedBytes,
