@@ -4,9 +4,21 @@
 import { createHash, createPrivateKey, type KeyObject } from 'node:crypto';
 import { idBytes } from '@penstock/domain/ids';
 import { frameDigest, signDigest, sliceDigest } from '@penstock/ledger/digest';
-import { encodeFrame, encodeHeader, encodePayload, ZERO_DIGEST, type OpenedMeter, type SampleRow, type SliceView } from '@penstock/ledger/frame';
+import {
+  encodeFrame,
+  encodeHeader,
+  encodePayload,
+  ZERO_DIGEST,
+  type OpenedMeter,
+  type SampleRow,
+  type SliceView,
+} from '@penstock/ledger/frame';
 import { connect, openBidi, type ClientBidi } from '@penstock/rpc/client';
-import { UsageServiceClient, type IngestRequest, type IngestResponse } from '@penstock/rpc/gen/penstock/usage/v1/usage';
+import {
+  UsageServiceClient,
+  type IngestRequest,
+  type IngestResponse,
+} from '@penstock/rpc/gen/penstock/usage/v1/usage';
 import type { TlsMaterial } from '@penstock/rpc/trust';
 
 export interface LoadNode {
@@ -25,7 +37,8 @@ export interface LoadOrder {
 }
 
 export type ToLoad = { open: LoadOrder } | { frames: number };
-export type FromLoad = { opened: true } | { sent: { samples: number; bytes: string; cpuMs: number } } | { fault: string };
+export type FromLoad =
+  { opened: true } | { sent: { samples: number; bytes: string; cpuMs: number } } | { fault: string };
 
 interface Meter {
   row: SampleRow;
@@ -70,7 +83,8 @@ class Node {
         row: {
           subscription: Buffer.from(idBytes(subscription)),
           engine: 1,
-          meter: createHash('sha256').update(node.nodeId).update(subscription).digest().readBigUInt64BE() >> 1n,
+          meter:
+            createHash('sha256').update(node.nodeId).update(subscription).digest().readBigUInt64BE() >> 1n,
           deltaUp: 0n,
           deltaDown: 0n,
           cumulativeUp: 0n,
@@ -82,8 +96,15 @@ class Node {
 
   async open(): Promise<void> {
     const { address, trustDomain } = this.order;
-    const client = connect(UsageServiceClient, address, { tls: this.node.tls, trustDomain, servers: ['collector'], log });
-    const call = openBidi<IngestRequest, IngestResponse>((metadata, options) => client.ingest(metadata, options));
+    const client = connect(UsageServiceClient, address, {
+      tls: this.node.tls,
+      trustDomain,
+      servers: ['collector'],
+      log,
+    });
+    const call = openBidi<IngestRequest, IngestResponse>((metadata, options) =>
+      client.ingest(metadata, options),
+    );
     this.call = call;
     const opened = new Promise<void>((resolve) => {
       this.wake = resolve;
@@ -92,7 +113,15 @@ class Node {
       this.fault = error as Error;
       this.wake();
     });
-    const open = { nodeId: this.node.nodeId, agentVersion: 'bench', epoch: 0, seq: 0n, digest: Buffer.alloc(0), clockMs: BigInt(Date.now()), oldestSeq: 1n };
+    const open = {
+      nodeId: this.node.nodeId,
+      agentVersion: 'bench',
+      epoch: 0,
+      seq: 0n,
+      digest: Buffer.alloc(0),
+      clockMs: BigInt(Date.now()),
+      oldestSeq: 1n,
+    };
     await call.write({ message: { $case: 'open', value: open } });
     await opened;
     if (this.fault !== null) throw this.fault;
@@ -153,7 +182,14 @@ class Node {
       const meter = tenant.meters[tenant.at] as Meter;
       tenant.at = (tenant.at + 1) % tenant.meters.length;
       const { row } = meter;
-      if (!meter.opened) opened.push({ meter: row.meter, engine: 1, boot: meter.boot, subscription: row.subscription, device: NO_DEVICE });
+      if (!meter.opened)
+        opened.push({
+          meter: row.meter,
+          engine: 1,
+          boot: meter.boot,
+          subscription: row.subscription,
+          device: NO_DEVICE,
+        });
       meter.opened = true;
       row.deltaUp = BigInt(1 + ((i * 7919) & 0xfff));
       row.deltaDown = BigInt(1 + ((i * 104_729) & 0xffff));
@@ -162,7 +198,13 @@ class Node {
       this.bytes += row.deltaUp + row.deltaDown;
       rows.push(row);
     }
-    return { tenantId: tenant.tenant, opened: opened.length, rows: rows.length, prevDigest: tenant.end, payload: encodePayload(opened, rows) };
+    return {
+      tenantId: tenant.tenant,
+      opened: opened.length,
+      rows: rows.length,
+      prevDigest: tenant.end,
+      payload: encodePayload(opened, rows),
+    };
   }
 
   private async read(call: ClientBidi<IngestRequest, IngestResponse>): Promise<void> {

@@ -44,7 +44,10 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     });
     await sql.query('VACUUM ANALYZE');
     const anchorFile = await prepareAnchor(ground, sql);
-    const address = await ground.start('collector', process.env['SAY'] ? { NODE_OPTIONS: process.env['SAY'] } : {});
+    const address = await ground.start(
+      'collector',
+      process.env['SAY'] ? { NODE_OPTIONS: process.env['SAY'] } : {},
+    );
     const load = fork(fileURLToPath(new URL('./ingest-load.js', import.meta.url)), {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
@@ -171,8 +174,17 @@ async function check(sql: Sql): Promise<void> {
   };
   if (process.env['SAY'] !== undefined) {
     process.stderr.write(JSON.stringify(found) + '\n');
-    const m = await (await fetch(`http://127.0.0.1:${/OPS_PORT=(\d+)/.exec(readFileSync(`/proc/${collectorPid()}/environ`, 'utf8'))?.[1]}/metrics`)).text();
-    process.stderr.write(m.split('\n').filter((l) => /transaction|queue/.test(l)).join('\n') + '\n');
+    const m = await (
+      await fetch(
+        `http://127.0.0.1:${/OPS_PORT=(\d+)/.exec(readFileSync(`/proc/${collectorPid()}/environ`, 'utf8'))?.[1]}/metrics`,
+      )
+    ).text();
+    process.stderr.write(
+      m
+        .split('\n')
+        .filter((l) => /transaction|queue/.test(l))
+        .join('\n') + '\n',
+    );
   }
   const summed = await sumOfSlices(sql);
   if (found.frames !== found.heads || found.counted !== summed.toString() || found.quarantined !== '0') {

@@ -18,6 +18,7 @@ import {
 } from './accept.js';
 import { Periods } from './crossing.js';
 import { Deriver, FLUSH_MS, forgetSums, METERS_FLUSH_MS } from './derive.js';
+import { Gate } from './gate.js';
 import { GROUP_LIMITS, GroupCommit, type GroupLimits } from './group-commit.js';
 import { Loader } from './load.js';
 import { reasonOf, type CollectorMetrics } from './metrics.js';
@@ -37,7 +38,12 @@ import { METERS_MAX, type Known } from './rows.js';
 import { Stream, type Session } from './stream.js';
 
 export interface CollectorOptions {
+  /** For openings and look-ups. */
   pool: Pool;
+  /** For appends and flushes, which must never wait behind the others; `pool` when absent. */
+  writers?: Pool;
+  /** Openings and look-ups at once; below the pool's connections. */
+  lookupsMax?: number;
   clock: Clock;
   log: Logger;
   metrics: CollectorMetrics;
@@ -74,6 +80,7 @@ const BEHIND_STREAMS_MAX = 64;
 /** State of a stream without a connection is kept for a node that comes back. */
 const IDLE_KEPT_MS = 10 * 60_000;
 const BUSY_RETRY_MS = 200;
+export const LOOKUPS_MAX = 6;
 const LOAD_ROUNDS_MAX = 4;
 /**
  * A flush rests this many times its own length, so that under saturation sums merge for longer instead of eating the
@@ -89,6 +96,7 @@ export class Collector {
   readonly commit: GroupCommit;
   readonly derive: Deriver;
   private readonly loader: Loader;
+  private readonly gate: Gate;
   private readonly streams = new Map<NodeId, Stream>();
   /** One opening of a node at a time. */
   private readonly opening = new Map<NodeId, Promise<unknown>>();
@@ -100,11 +108,13 @@ export class Collector {
 
   constructor(private readonly options: CollectorOptions) {
     const { pool, clock, log, metrics } = options;
-    this.commit = new GroupCommit(pool, this.periods, clock, log, metrics, {
+    const writers = options.writers ?? pool;
+    this.gate = new Gate(options.lookupsMax ?? LOOKUPS_MAX);
+    this.commit = new GroupCommit(writers, this.periods, clock, log, metrics, {
       ...GROUP_LIMITS,
       ...options.limits,
     });
-    this.derive = new Deriver(pool, this.periods, clock, log, metrics);
+    this.derive = new Deriver(writers, this.periods, clock, log, metrics);
     this.loader = new Loader(pool, this.periods, clock);
     this.metersFlushedAtMs = clock.monotonic();
   }
@@ -170,7 +180,8 @@ export class Collector {
         this.take(verdict.frame);
         return { kind: 'queued' };
       }
-      const found = await this.loader.load(stream, verdict.missing);
+      const { missing } = verdict;
+      const found = await this.gate.run(() => this.loader.load(stream, missing));
       requireSession(stream, session);
       known = {
         absentMeters: new Set([...known.absentMeters, ...found.absentMeters]),
@@ -199,7 +210,8 @@ export class Collector {
   abandon(): void {
     this.stopped = true;
     for (const timer of this.timers) clearInterval(timer);
-    for (const stream of this.streams.values()) stream.end(new AppError('unavailable', 'the collector is stopping'));
+    for (const stream of this.streams.values())
+      stream.end(new AppError('unavailable', 'the collector is stopping'));
   }
 
   /** Ends all streams, writes what is queued, flushes everything. */
@@ -265,7 +277,6 @@ export class Collector {
   }
 
   private async openNow(nodeId: NodeId, end: JournalEnd, session: Session): Promise<OpenResult> {
-    const { pool, clock, log, metrics, holder } = this.options;
     const old = this.streams.get(nodeId);
     if (old !== undefined) {
       old.session?.end(new AppError('fenced', 'a newer connection of the node took over'));
@@ -273,6 +284,11 @@ export class Collector {
       // What was validated is written under the old fence before the new one is asked for.
       await old.below(1);
     }
+    return this.gate.run(() => this.openGranted(nodeId, end, session));
+  }
+
+  private async openGranted(nodeId: NodeId, end: JournalEnd, session: Session): Promise<OpenResult> {
+    const { pool, clock, log, metrics, holder } = this.options;
     const opened = await openInDatabase(pool, clock, nodeId, end, holder);
     if (opened.grant.kind === 'frozen') {
       if (opened.grant.reason === 'other_digest') {

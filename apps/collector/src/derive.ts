@@ -9,7 +9,15 @@ import { AppError } from '@penstock/domain/errors';
 import type { Logger } from '@penstock/service/logger';
 import { writeCrossings } from './append.store.js';
 import type { Crossing, Periods } from './crossing.js';
-import { addToCounters, meterColumns, moveWatermarks, writeMeters, type MarkMove, type MeterColumns, type NearLimit } from './derive.store.js';
+import {
+  addToCounters,
+  meterColumns,
+  moveWatermarks,
+  writeMeters,
+  type MarkMove,
+  type MeterColumns,
+  type NearLimit,
+} from './derive.store.js';
 import type { CollectorMetrics } from './metrics.js';
 import { after, type Stream } from './stream.js';
 import type { Sums } from './subscriptions.js';

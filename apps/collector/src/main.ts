@@ -14,7 +14,7 @@ import { createMetrics } from '@penstock/service/metrics';
 import { startOpsServer } from '@penstock/service/ops-server';
 import { onShutdown } from '@penstock/service/shutdown';
 import { Collector } from './collector.js';
-import { collectorConfig } from './config.js';
+import { collectorConfig, WRITERS } from './config.js';
 import { collectorMetrics } from './metrics.js';
 import { findStanding, listRevoked } from './open.store.js';
 import { usageAllow, usageService } from './usage.rpc.js';
@@ -29,8 +29,11 @@ const pool = createPool(config.DATABASE_URL, {
   max: config.DATABASE_CONNECTIONS,
   log,
 });
+const writers = createPool(config.DATABASE_URL, { applicationName: 'penstock-collector', max: WRITERS, log });
 const collector = new Collector({
   pool,
+  writers,
+  lookupsMax: config.DATABASE_CONNECTIONS - 2,
   clock: systemClock,
   log,
   metrics: collectorMetrics(metrics),
@@ -71,5 +74,5 @@ onShutdown(log, [
   { name: 'revocations', run: async () => revocations.close() },
   { name: 'listen', run: () => listener.close() },
   { name: 'ops', run: () => ops.close() },
-  { name: 'database', run: () => pool.end() },
+  { name: 'database', run: async () => void (await Promise.all([pool.end(), writers.end()])) },
 ]);

@@ -21,7 +21,12 @@ const NODES = 40;
 beforeAll(async () => {
   db = await testDatabase();
   trust = await createTestTrust();
-  seed = await seedUsage(db.superuserUrl, trust, { tenants: 2, subscriptions: 3, nodes: NODES, limitBytes: null });
+  seed = await seedUsage(db.superuserUrl, trust, {
+    tenants: 2,
+    subscriptions: 3,
+    nodes: NODES,
+    limitBytes: null,
+  });
   sql = new pg.Client({ connectionString: db.superuserUrl });
   await sql.connect();
 });
@@ -42,9 +47,16 @@ const who = (tenant: number, subscription: number) => ({
   tenantId: seed.tenants[tenant]?.tenantId as string,
   subscriptionId: seed.tenants[tenant]?.subscriptions[subscription] as string,
 });
-const use = (tenant: number, subscription: number, up: bigint, down: bigint) => ({ ...who(tenant, subscription), up, down });
+const use = (tenant: number, subscription: number, up: bigint, down: bigint) => ({
+  ...who(tenant, subscription),
+  up,
+  down,
+});
 
-async function counted(tenant: number, subscription: number): Promise<{ up: bigint; down: bigint; billable: bigint }> {
+async function counted(
+  tenant: number,
+  subscription: number,
+): Promise<{ up: bigint; down: bigint; billable: bigint }> {
   await running.collector.flush();
   const { rows } = await sql.query(
     'SELECT up_bytes, down_bytes, billable_bytes FROM usage_counter WHERE tenant_id = $1 AND subscription_id = $2',
@@ -79,7 +91,9 @@ async function refused(code: string, send: () => Promise<void>): Promise<void> {
   expect(node.refusal()?.code).toBe(code);
   await running.collector.flush();
   expect(await stored()).toEqual(before);
-  expect((await sql.query('SELECT sum(up_bytes + down_bytes) AS sum FROM usage_counter')).rows).toEqual(counters.rows);
+  expect((await sql.query('SELECT sum(up_bytes + down_bytes) AS sum FROM usage_counter')).rows).toEqual(
+    counters.rows,
+  );
   expect(await metric(`rejected_total{reason="${code}"}`)).toBe(rejections + 1);
 }
 
@@ -93,7 +107,11 @@ describe('a stream', () => {
     await node.acknowledge(3n);
     await node.open(running.address);
     for (const frame of frames) await node.send(frame);
-    await node.until(() => node.responses.filter((r) => r.message?.$case === 'accepted' && r.message.value.duplicate).length === 3);
+    await node.until(
+      () =>
+        node.responses.filter((r) => r.message?.$case === 'accepted' && r.message.value.duplicate).length ===
+        3,
+    );
     expect(await stored()).toEqual({ frames: 3, slices: 6 });
     const after = await counted(0, 0);
     expect(after.up - before.up).toBe(6n);
@@ -109,7 +127,9 @@ describe('a stream', () => {
     await node.send(frames[2] as (typeof frames)[0]);
     await node.send(frames[3] as (typeof frames)[0]);
     await node.until(() => node.responses.some((r) => r.message?.$case === 'expected'));
-    expect(node.responses.filter((r) => r.message?.$case === 'expected').map((r) => r.message?.value)).toEqual([{ seq: 2n }]);
+    expect(
+      node.responses.filter((r) => r.message?.$case === 'expected').map((r) => r.message?.value),
+    ).toEqual([{ seq: 2n }]);
     for (const frame of frames.slice(1)) await node.send(frame);
     await node.acknowledge(4n);
     expect((await stored()).frames).toBe(4);
@@ -119,7 +139,12 @@ describe('a stream', () => {
     await node.open(running.address);
     const frame = node.journal.seal([use(0, 0, 5n, 5n)]);
     const cut = 60;
-    await node.send(frame, { data: frame.bytes.subarray(0, cut), part: 0, parts: 2, signature: Buffer.alloc(0) });
+    await node.send(frame, {
+      data: frame.bytes.subarray(0, cut),
+      part: 0,
+      parts: 2,
+      signature: Buffer.alloc(0),
+    });
     await node.send(frame, { data: frame.bytes.subarray(cut), part: 1, parts: 2 });
     await node.acknowledge(1n);
   });
@@ -131,7 +156,10 @@ describe('a stream', () => {
     await node.send(first);
     await node.acknowledge(1n);
     await refused('frame_fork', () => node.send(other));
-    const { rows } = await sql.query('SELECT frozen_reason FROM stream_head WHERE node_id = $1 AND frozen_at IS NOT NULL', [node.nodeId]);
+    const { rows } = await sql.query(
+      'SELECT frozen_reason FROM stream_head WHERE node_id = $1 AND frozen_at IS NOT NULL',
+      [node.nodeId],
+    );
     expect(rows).toEqual([{ frozen_reason: 'frame_fork' }]);
     await expect(node.open(running.address)).rejects.toMatchObject({ code: 'stream_frozen' });
   });
@@ -139,7 +167,10 @@ describe('a stream', () => {
   it('is not frozen by a contradicting frame that the node has not signed', async () => {
     await node.open(running.address);
     const first = node.journal.seal([use(0, 0, 1n, 1n)], { dry: true });
-    const other = node.journal.seal([use(0, 0, 2n, 2n)], { dry: true, signWith: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey });
+    const other = node.journal.seal([use(0, 0, 2n, 2n)], {
+      dry: true,
+      signWith: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+    });
     await node.send(first);
     await node.acknowledge(1n);
     await refused('signature_invalid', () => node.send(other));
@@ -163,10 +194,20 @@ describe('a stream', () => {
     await node.acknowledge(1n);
     const before = await counted(0, 2);
     const opened = await node.open(running.address, { epoch: 0, seq: 0n, digest: Buffer.alloc(0) });
-    expect(opened).toMatchObject({ epoch: 2, nextSeq: 1n, baselinesNeeded: true, headDigest: node.journal.link });
+    expect(opened).toMatchObject({
+      epoch: 2,
+      nextSeq: 1n,
+      baselinesNeeded: true,
+      headDigest: node.journal.link,
+    });
     expect(opened.sliceHeads).toHaveLength(2);
     const baselines = await node.baselines();
-    expect([...baselines.values()]).toEqual(expect.arrayContaining([{ up: 100n, down: 200n }, { up: 7n, down: 0n }]));
+    expect([...baselines.values()]).toEqual(
+      expect.arrayContaining([
+        { up: 100n, down: 200n },
+        { up: 7n, down: 0n },
+      ]),
+    );
     node.journal.beginEpoch(2, opened.headDigest);
     await node.send(node.journal.seal([use(0, 2, 11n, 0n)]));
     await node.acknowledge(1n);
@@ -177,7 +218,9 @@ describe('a stream', () => {
     await node.open(running.address);
     await node.send(node.journal.seal([use(0, 0, 1n, 1n)]));
     await node.acknowledge(1n);
-    await expect(node.open(running.address, { digest: randomBytes(32) })).rejects.toMatchObject({ code: 'stream_frozen' });
+    await expect(node.open(running.address, { digest: randomBytes(32) })).rejects.toMatchObject({
+      code: 'stream_frozen',
+    });
     await expect(node.open(running.address)).rejects.toMatchObject({ code: 'stream_frozen' });
   });
 
@@ -203,7 +246,11 @@ describe('a stream', () => {
     node.journal.seq = 3n;
     node.journal.link = third.link;
     await refused('sum_mismatch', () =>
-      node.send(node.journal.seal([use(1, 0, 1n, 1n)], { rows: (rows) => rows.map((r) => ({ ...r, cumulativeUp: r.cumulativeUp + 1n })) })),
+      node.send(
+        node.journal.seal([use(1, 0, 1n, 1n)], {
+          rows: (rows) => rows.map((r) => ({ ...r, cumulativeUp: r.cumulativeUp + 1n })),
+        }),
+      ),
     );
   });
 });
@@ -217,14 +264,20 @@ describe('a frame is refused', () => {
   });
 
   it('when it does not name its predecessor', () =>
-    refused('digest_mismatch', () => node.send(node.journal.seal([use(0, 0, 1n, 1n)], { header: { prevDigest: randomBytes(32) } }))));
+    refused('digest_mismatch', () =>
+      node.send(node.journal.seal([use(0, 0, 1n, 1n)], { header: { prevDigest: randomBytes(32) } })),
+    ));
 
   it('when a slice does not name its predecessor', () =>
-    refused('digest_mismatch', () => node.send(node.journal.seal([use(0, 0, 1n, 1n)], { slicePrevDigest: randomBytes(32) }))));
+    refused('digest_mismatch', () =>
+      node.send(node.journal.seal([use(0, 0, 1n, 1n)], { slicePrevDigest: randomBytes(32) })),
+    ));
 
   it('when it is malformed', () => {
     const frame = node.journal.seal([use(0, 0, 1n, 1n)]);
-    return refused('frame_malformed', () => node.send({ ...frame, bytes: frame.bytes.subarray(0, frame.bytes.length - 1) }));
+    return refused('frame_malformed', () =>
+      node.send({ ...frame, bytes: frame.bytes.subarray(0, frame.bytes.length - 1) }),
+    );
   });
 
   it('when the part names another frame', () => {
@@ -236,53 +289,83 @@ describe('a frame is refused', () => {
     const before = await stored();
     const frame = node.journal.seal([use(0, 0, 1n, 1n)]);
     const data = Buffer.alloc(1024 * 1024);
-    for (let part = 0; part < 17 && !node.over; part++) await node.send(frame, { data, part, parts: 20 }).catch(() => undefined);
+    for (let part = 0; part < 17 && !node.over; part++)
+      await node.send(frame, { data, part, parts: 20 }).catch(() => undefined);
     await node.until(() => node.over);
     expect(node.refusal()?.code).toBe('frame_too_large');
     expect(await stored()).toEqual(before);
   });
 
   it('when a tenant is not served by the node', () =>
-    refused('not_assigned', () => node.send(node.journal.seal([{ tenantId: newId(), subscriptionId: newId(), up: 1n, down: 1n }]))));
+    refused('not_assigned', () =>
+      node.send(node.journal.seal([{ tenantId: newId(), subscriptionId: newId(), up: 1n, down: 1n }])),
+    ));
 
   it('when it names another node', () => {
     const other = seed.nodes.at(-1)?.nodeId as string;
     const nodeId = Buffer.from(other.replaceAll('-', ''), 'hex');
-    return refused('node_mismatch', () => node.send(node.journal.seal([use(0, 0, 1n, 1n)], { header: { nodeId } })));
+    return refused('node_mismatch', () =>
+      node.send(node.journal.seal([use(0, 0, 1n, 1n)], { header: { nodeId } })),
+    );
   });
 
   it('when another key signed it', () => {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    return refused('signature_invalid', () => node.send(node.journal.seal([use(0, 0, 1n, 1n)], { signWith: privateKey })));
+    return refused('signature_invalid', () =>
+      node.send(node.journal.seal([use(0, 0, 1n, 1n)], { signWith: privateKey })),
+    );
   });
 
   it("when it names another node's certificate", () => {
     const other = seed.nodes.at(-1)?.identity;
     return refused('certificate_invalid', () =>
-      node.send(node.journal.seal([use(0, 0, 1n, 1n)], { header: { certificateSerial: other?.serial as Buffer }, ...(other === undefined ? {} : { signWith: other.keys.privateKey }) })),
+      node.send(
+        node.journal.seal([use(0, 0, 1n, 1n)], {
+          header: { certificateSerial: other?.serial as Buffer },
+          ...(other === undefined ? {} : { signWith: other.keys.privateKey }),
+        }),
+      ),
     );
   });
 
   it('when a cumulative is not the sum of the deltas', () =>
     refused('sum_mismatch', () =>
-      node.send(node.journal.seal([use(0, 0, 1n, 1n)], { rows: (rows) => rows.map((r) => ({ ...r, cumulativeDown: r.cumulativeDown + 1n })) })),
+      node.send(
+        node.journal.seal([use(0, 0, 1n, 1n)], {
+          rows: (rows) => rows.map((r) => ({ ...r, cumulativeDown: r.cumulativeDown + 1n })),
+        }),
+      ),
     ));
 
   it('when a new meter does not start at 0', () =>
     refused('sum_mismatch', () =>
-      node.send(node.journal.seal([use(0, 1, 1n, 1n)], { rows: (rows) => rows.map((r) => ({ ...r, cumulativeDown: r.cumulativeDown + 1n })) })),
+      node.send(
+        node.journal.seal([use(0, 1, 1n, 1n)], {
+          rows: (rows) => rows.map((r) => ({ ...r, cumulativeDown: r.cumulativeDown + 1n })),
+        }),
+      ),
     ));
 
   it('when a meter was never opened', () =>
-    refused('frame_malformed', () => node.send(node.journal.seal([use(0, 1, 1n, 1n)], { opened: () => [] }))));
+    refused('frame_malformed', () =>
+      node.send(node.journal.seal([use(0, 1, 1n, 1n)], { opened: () => [] })),
+    ));
 
   it('when a meter changes its subscription', () => {
     const id = Buffer.from(who(0, 1).subscriptionId.replaceAll('-', ''), 'hex');
-    return refused('frame_malformed', () => node.send(node.journal.seal([use(0, 0, 1n, 1n)], { rows: (rows) => rows.map((r) => ({ ...r, subscription: id })) })));
+    return refused('frame_malformed', () =>
+      node.send(
+        node.journal.seal([use(0, 0, 1n, 1n)], {
+          rows: (rows) => rows.map((r) => ({ ...r, subscription: id })),
+        }),
+      ),
+    );
   });
 
   it('when it is sent under the name of another node', async () => {
-    await expect(node.open(running.address, { nodeId: seed.nodes.at(-1)?.nodeId as string })).rejects.toMatchObject({ code: 'node_mismatch' });
+    await expect(
+      node.open(running.address, { nodeId: seed.nodes.at(-1)?.nodeId as string }),
+    ).rejects.toMatchObject({ code: 'node_mismatch' });
     await expect(node.open(running.address, { seq: 1n, epoch: 1 })).resolves.toBeDefined();
   });
 });
@@ -293,7 +376,12 @@ describe('usage that is kept but not billed', () => {
     const stranger = newId();
     const before = await counted(0, 1);
     const huge = 2n ** 62n;
-    await node.send(node.journal.seal([{ tenantId: who(0, 0).tenantId, subscriptionId: stranger, up: 3n, down: 4n }, use(0, 1, 1n, 1n)]));
+    await node.send(
+      node.journal.seal([
+        { tenantId: who(0, 0).tenantId, subscriptionId: stranger, up: 3n, down: 4n },
+        use(0, 1, 1n, 1n),
+      ]),
+    );
     await node.send(node.journal.seal([use(0, 1, huge, huge)]));
     await node.send(node.journal.seal([use(0, 1, 2n, 2n)]));
     await node.acknowledge(3n);
@@ -305,7 +393,13 @@ describe('usage that is kept but not billed', () => {
     );
     expect(rows).toEqual([
       { seq: 1, subscription_id: stranger, up_bytes: '3', down_bytes: '4', reason: 'not_assigned' },
-      { seq: 2, subscription_id: who(0, 1).subscriptionId, up_bytes: huge.toString(), down_bytes: huge.toString(), reason: 'above_link_rate' },
+      {
+        seq: 2,
+        subscription_id: who(0, 1).subscriptionId,
+        up_bytes: huge.toString(),
+        down_bytes: huge.toString(),
+        reason: 'above_link_rate',
+      },
     ]);
   });
 

@@ -112,7 +112,10 @@ export class TestNode {
   }
 
   /** Connects and sends Open; resolves when Opened came. Rejects with what the collector said otherwise. */
-  async open(address: string, claim: Partial<{ nodeId: string; epoch: number; seq: bigint; digest: Buffer; oldestSeq: bigint }> = {}): Promise<Opened> {
+  async open(
+    address: string,
+    claim: Partial<{ nodeId: string; epoch: number; seq: bigint; digest: Buffer; oldestSeq: bigint }> = {},
+  ): Promise<Opened> {
     await this.close();
     this.client = connect(UsageServiceClient, address, {
       tls: this.identity.tls,
@@ -121,7 +124,9 @@ export class TestNode {
       log,
     });
     const client = this.client;
-    const call = openBidi<IngestRequest, IngestResponse>((metadata, options) => client.ingest(metadata, options));
+    const call = openBidi<IngestRequest, IngestResponse>((metadata, options) =>
+      client.ingest(metadata, options),
+    );
     this.call = call;
     this.opened = null;
     this.error = null;
@@ -150,7 +155,10 @@ export class TestNode {
     return opened;
   }
 
-  async send(frame: SealedFrame, change: Partial<{ data: Buffer; part: number; parts: number; signature: Buffer }> = {}): Promise<void> {
+  async send(
+    frame: SealedFrame,
+    change: Partial<{ data: Buffer; part: number; parts: number; signature: Buffer }> = {},
+  ): Promise<void> {
     await this.call?.write({
       message: {
         $case: 'part',
@@ -173,7 +181,10 @@ export class TestNode {
     const deadline = performance.now() + ms;
     while (!condition()) {
       const left = deadline - performance.now();
-      if (left <= 0) throw new Error(`waited in vain; last: ${JSON.stringify(this.responses.at(-1), (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v))} ${String(this.error)}`);
+      if (left <= 0)
+        throw new Error(
+          `waited in vain; last: ${JSON.stringify(this.responses.at(-1), (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v))} ${String(this.error)}`,
+        );
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, left);
         this.waiting.push(() => {
@@ -187,13 +198,15 @@ export class TestNode {
   /** Highest acknowledged seq. */
   acknowledged(): bigint {
     let seq = 0n;
-    for (const { message } of this.responses) if (message?.$case === 'accepted' && message.value.seq > seq) seq = message.value.seq;
+    for (const { message } of this.responses)
+      if (message?.$case === 'accepted' && message.value.seq > seq) seq = message.value.seq;
     return seq;
   }
 
   async acknowledge(seq: bigint): Promise<void> {
     await this.until(() => this.acknowledged() >= seq || this.over);
-    if (this.acknowledged() < seq) throw this.error ?? new Error('the stream ended before the acknowledgement');
+    if (this.acknowledged() < seq)
+      throw this.error ?? new Error('the stream ended before the acknowledgement');
   }
 
   refusal(): { seq: bigint; code: string } | null {
@@ -204,8 +217,11 @@ export class TestNode {
   async baselines(): Promise<Map<bigint, { up: bigint; down: bigint }>> {
     const client = this.client as UsageServiceClient;
     const out = new Map<bigint, { up: bigint; down: bigint }>();
-    for await (const page of openServerStream((metadata, options) => client.baselines({ nodeId: this.nodeId }, metadata, options))) {
-      for (const meter of page.meters) out.set(meter.meter, { up: meter.cumulativeUp, down: meter.cumulativeDown });
+    for await (const page of openServerStream((metadata, options) =>
+      client.baselines({ nodeId: this.nodeId }, metadata, options),
+    )) {
+      for (const meter of page.meters)
+        out.set(meter.meter, { up: meter.cumulativeUp, down: meter.cumulativeDown });
     }
     return out;
   }
@@ -246,7 +262,11 @@ export function testNode(seed: UsageSeed, index: number, trust: TestTrust): Test
 }
 
 /** Waits until an async condition holds. */
-export async function eventually(condition: () => Promise<boolean>, what: string, ms = 15_000): Promise<void> {
+export async function eventually(
+  condition: () => Promise<boolean>,
+  what: string,
+  ms = 15_000,
+): Promise<void> {
   const deadline = performance.now() + ms;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`waited in vain: ${what}`);
