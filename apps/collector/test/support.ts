@@ -261,6 +261,62 @@ export function testNode(seed: UsageSeed, index: number, trust: TestTrust): Test
   return new TestNode(node.nodeId, node.identity, trust);
 }
 
+/** An agent: seals, sends, keeps what is not acknowledged, connects again. Stops when told and everything is through. */
+export class Agent {
+  readonly kept: SealedFrame[] = [];
+  private stopping = false;
+  reconnects = 0;
+
+  constructor(
+    readonly node: TestNode,
+    private readonly addresses: () => string[],
+    private readonly seal: () => SealedFrame,
+    private readonly frames: number,
+  ) {}
+
+  async run(): Promise<void> {
+    let made = 0;
+    for (let turn = 0; !this.stopping; turn++) {
+      const options = this.addresses();
+      try {
+        const address = options[turn % options.length] as string;
+        this.reconnects++;
+        const oldest = this.kept[0]?.seq ?? this.node.journal.seq + 1n;
+        const opened = await this.node.open(address, { oldestSeq: oldest });
+        let next = opened.nextSeq;
+        while (this.kept[0] !== undefined && this.kept[0].seq < next) this.kept.shift();
+        const last = performance.now();
+        for (;;) {
+          while (this.kept[0] !== undefined && this.kept[0].seq <= this.node.acknowledged())
+            this.kept.shift();
+          if (made === this.frames && this.kept.length === 0) return;
+          if (made < this.frames && this.kept.length < 8) {
+            this.kept.push(this.seal());
+            made++;
+          }
+          const frame = this.kept.find((f) => f.seq === next);
+          if (frame !== undefined) {
+            await this.node.send(frame);
+            next++;
+          } else {
+            const before = this.node.responses.length;
+            await this.node.until(() => this.node.over || this.node.responses.length > before);
+          }
+          if (this.node.over) break;
+          if (performance.now() - last > 60_000) throw new Error('nothing happens');
+        }
+      } catch (error) {
+        if ((error as { code?: string }).code === 'stream_frozen') throw error;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    }
+  }
+
+  stop(): void {
+    this.stopping = true;
+  }
+}
+
 /** Waits until an async condition holds. */
 export async function eventually(
   condition: () => Promise<boolean>,
