@@ -338,7 +338,7 @@ CREATE TABLE plan (
   version integer NOT NULL DEFAULT 1,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   archived_at timestamp with time zone,
-  CONSTRAINT plan_device_limit_check CHECK (((device_limit >= 1) AND (device_limit <= 1000))),
+  CONSTRAINT plan_device_limit_check CHECK (((device_limit >= 1) AND (device_limit <= 256))),
   CONSTRAINT plan_duration_days_check CHECK (((duration_days >= 1) AND (duration_days <= 36500))),
   CONSTRAINT plan_engines_check CHECK (((engines <@ ARRAY['xray'::text, 'wireguard'::text]) AND (cardinality(engines) > 0))),
   CONSTRAINT plan_limit_bytes_check CHECK ((limit_bytes >= 0)),

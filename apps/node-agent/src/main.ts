@@ -77,7 +77,6 @@ const desired = await DesiredStore.open(join(config.AGENT_DIR, 'desired'));
 const pastTenants = new Map<SubscriptionId, TenantId>();
 const PAST_TENANTS_MAX = 100_000;
 
-const engineDeaths = new Map<EngineName, number>();
 const host = new EngineHost(
   engineFactories({ config, clock, log, onDied: (name) => void revive(name) }),
   log,
@@ -146,20 +145,20 @@ const renewal = createRenewal({
   onRenewed: () => sync.reconnect(),
 });
 
-/** An engine died: what nobody can know is marked, then everybody gets his access again. */
+/** An engine died: what nobody can know is marked once, then everybody gets his access again. */
 async function revive(name: EngineName): Promise<void> {
   log.error({ engine: name }, 'engine died');
   await accounting.engineDied(name, clock.now());
-  const deaths = (engineDeaths.get(name) ?? 0) + 1;
-  engineDeaths.set(name, deaths);
+  await restore(name, ENGINE_RESTART_MIN_MS);
+}
+
+async function restore(name: EngineName, delayMs: number): Promise<void> {
   try {
     await enforcer.restoreEngine(name);
-    engineDeaths.delete(name);
     log.info({ engine: name }, 'engine is back');
   } catch (error) {
-    const delayMs = Math.min(ENGINE_RESTART_MIN_MS * 2 ** deaths, ENGINE_RESTART_MAX_MS);
     log.error({ engine: name, error, delayMs }, 'engine could not be started again');
-    setTimeout(() => void revive(name), delayMs);
+    setTimeout(() => void restore(name, Math.min(delayMs * 2, ENGINE_RESTART_MAX_MS)), delayMs);
   }
 }
 

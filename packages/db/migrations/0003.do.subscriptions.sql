@@ -7,7 +7,7 @@ CREATE TABLE plan (
   limit_bytes    bigint CHECK (limit_bytes >= 0),
   period         text NOT NULL DEFAULT 'none' CHECK (period IN ('none', 'day', 'week', 'month')),
   duration_days  integer CHECK (duration_days BETWEEN 1 AND 36500),
-  device_limit   integer NOT NULL DEFAULT 1 CHECK (device_limit BETWEEN 1 AND 1000),
+  device_limit   integer NOT NULL DEFAULT 1 CHECK (device_limit BETWEEN 1 AND 256),
   engines        text[] NOT NULL CHECK (engines <@ ARRAY['xray', 'wireguard'] AND cardinality(engines) > 0),
   offline_policy text NOT NULL DEFAULT 'deny' CHECK (offline_policy IN ('deny', 'grace')),
   version        integer NOT NULL DEFAULT 1,

@@ -4,6 +4,8 @@ import type { NodeGroupId } from '@penstock/domain/ids';
 import { bytes, bytesText, id, idText, name, pageReply, timeText } from '../http/fields.js';
 
 const NODE_GROUPS_MAX = 50;
+/** What a node takes of one subscription (node-agent, wireguard/plan.ts). */
+const DEVICES_MAX = 256;
 const unique = (list: unknown[]): boolean => new Set(list).size === list.length;
 
 export const newPlan = z.strictObject({
@@ -12,7 +14,7 @@ export const newPlan = z.strictObject({
   limitBytes: bytes.nullable(),
   period: z.enum(meteringPeriods).default('none'),
   durationDays: z.number().int().min(1).max(36_500).nullable().default(null),
-  deviceLimit: z.number().int().min(1).max(1_000).default(1),
+  deviceLimit: z.number().int().min(1).max(DEVICES_MAX).default(1),
   engines: z.array(z.enum(engines)).min(1).max(engines.length).refine(unique, 'must not repeat itself'),
   offlinePolicy: z.enum(['deny', 'grace']).default('deny'),
   nodeGroupIds: z

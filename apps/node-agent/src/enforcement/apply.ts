@@ -184,7 +184,14 @@ export class Enforcer {
     const readOnce = (): Promise<void> => (reading ??= this.deps.beforeRemoval());
     await Promise.all(
       [...this.deps.engines.all()].map(async ([name, engine]) => {
-        const { cut } = engineSteps(name, before, upserts, removals);
+        // Who cannot be given what was ordered does not keep what he had.
+        const refused = upserts
+          .filter(({ access }) => this.isRefused(access))
+          .map(({ access }) => access.subscriptionId);
+        const { cut } = engineSteps(name, before, upserts, [
+          ...removals,
+          ...refused.filter((id) => before.has(id)),
+        ]);
         if (cut.length === 0) return;
         const ended = await engine.cut(cut, readOnce).catch((error: unknown) => {
           this.deps.log.error({ engine: name, error }, 'cut failed');
@@ -256,6 +263,8 @@ export class Enforcer {
     }
   }
 
+  private readonly isRefused = (access: Access): boolean => this.problemOf(access) !== '';
+
   /** What the engines are started with: an entry they could not take stays out and does not keep the others out. */
   private acceptable(entries: Iterable<DesiredEntry>): Access[] {
     return [...entries].map((entry) => entry.access).filter((access) => this.problemOf(access) === '');
@@ -263,7 +272,12 @@ export class Enforcer {
 
   /** After a snapshot: whoever an engine does not hold as asked is given to it again. */
   private async grantMissing(wanted: ReadonlyMap<SubscriptionId, DesiredEntry>): Promise<void> {
-    const { differing } = readBackDigest(this.deps.store.state.config, wanted, await this.readBack());
+    const { differing } = readBackDigest(
+      this.deps.store.state.config,
+      wanted,
+      await this.readBack(),
+      this.isRefused,
+    );
     const missing = differing.flatMap((id) => wanted.get(id) ?? []);
     if (missing.length > 0) await this.grantAll(missing, []);
   }
@@ -278,7 +292,14 @@ export class Enforcer {
       store.state.config,
       store.state.entries,
       await this.readBack(),
+      this.isRefused,
     );
+    const unheld = new Set(differing);
+    for (const result of results) {
+      if (result.kind !== ChangeKind.CHANGE_KIND_GRANT || result.reason !== '') continue;
+      const id = idFromBytes<SubscriptionId>(result.subscriptionId);
+      if (unheld.has(id)) result.reason = 'the engine does not hold it as asked';
+    }
     if (differing.length > 0)
       log.warn({ revision, count: differing.length }, 'engines differ from the desired state');
     this.applied = { revision, digest };

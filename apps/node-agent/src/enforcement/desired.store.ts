@@ -38,6 +38,7 @@ function emptyState(): DesiredState {
 export class DesiredStore {
   private log: FileHandle | undefined;
   private logBytes = 0;
+  private closed = false;
   state: DesiredState = emptyState();
 
   private constructor(private readonly dir: string) {}
@@ -58,8 +59,10 @@ export class DesiredStore {
       whole += RECORD_HEAD_BYTES + record.length;
     }
     if (snapshot === null || whole < log.length) await store.compact();
-    else store.log = await open(join(dir, 'desired.log'), 'a', 0o600);
-    store.logBytes = whole;
+    else {
+      store.log = await open(join(dir, 'desired.log'), 'a', 0o600);
+      store.logBytes = whole;
+    }
     return store;
   }
 
@@ -72,15 +75,26 @@ export class DesiredStore {
   /** Appends a delta; durable when the promise resolves. */
   async writeDelta(delta: Delta): Promise<void> {
     const record = frameRecord(Delta.encode(delta).finish());
-    if (this.log === undefined) throw new Error('the desired state is closed');
-    await this.log.write(record);
-    await this.log.datasync();
+    if (this.closed) throw new Error('the desired state is closed');
+    if (this.log === undefined) await this.compact();
+    const log = this.log;
+    if (log === undefined) throw new Error('the desired state cannot be written');
+    try {
+      await log.appendFile(record);
+      await log.datasync();
+    } catch (error) {
+      // Half a record would hide every later one from the next start: the log is given up, the next write folds it.
+      this.log = undefined;
+      await log.close().catch(() => undefined);
+      throw error;
+    }
     this.logBytes += record.length;
     this.takeDelta(delta);
     if (this.logBytes > LOG_BYTES_MAX) await this.compact();
   }
 
   async close(): Promise<void> {
+    this.closed = true;
     await this.log?.close();
     this.log = undefined;
   }
@@ -132,7 +146,7 @@ export class DesiredStore {
     }).finish();
     const path = join(this.dir, 'desired.snapshot');
     const file = await open(`${path}.new`, 'w', 0o600);
-    await file.write(frameRecord(snapshot));
+    await file.writeFile(frameRecord(snapshot));
     await file.sync();
     await file.close();
     await rename(`${path}.new`, path);

@@ -62,18 +62,23 @@ export function isAdmittedAs(engine: EngineName, wanted: Access, held: Access | 
 
 /**
  * Digest of what was read back: the entry's own where every engine that runs here holds it as asked, a mark
- * otherwise; a user nobody asked for changes the digest as well.
+ * otherwise; a user nobody asked for changes the digest as well. An entry that no engine here can take is `refused`: it
+ * is told with its reason, and as long as nobody is admitted under it nothing about the node differs.
  */
 export function readBackDigest(
   config: Uint8Array,
   desired: ReadonlyMap<SubscriptionId, DesiredEntry>,
   states: ReadonlyMap<EngineName, EngineState>,
+  refused: (access: Access) => boolean,
 ): { digest: Buffer; differing: SubscriptionId[] } {
   const digests = new Map<string, Buffer>();
   const differing: SubscriptionId[] = [];
   for (const [id, entry] of desired) {
     let same = true;
-    for (const [engine, state] of states) same &&= isAdmittedAs(engine, entry.access, state.admitted.get(id));
+    if (refused(entry.access)) same = ![...states.values()].some((state) => state.admitted.has(id));
+    else
+      for (const [engine, state] of states)
+        same &&= isAdmittedAs(engine, entry.access, state.admitted.get(id));
     if (!same) differing.push(id);
     digests.set(hexId(id), same ? entry.digest : blake3Digest(entry.digest, Buffer.from('differs')));
   }

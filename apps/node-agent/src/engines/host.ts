@@ -8,8 +8,13 @@ import type { EngineStatus } from '@penstock/rpc/gen/penstock/enforcement/v1/enf
 import type { Logger } from '@penstock/service/logger';
 import type { Engine } from './engine.js';
 
-/** Makes an engine for its inbounds; null when this machine cannot run it (`problem` says why). */
-export type EngineFactory = (inbounds: Inbound[]) => { engine: Engine } | { problem: string };
+/**
+ * Makes an engine for its inbounds. Where this machine cannot run it, `problem` says why and `endLeftover` ends what an
+ * earlier run may have left serving: an engine that is absent here must admit nobody.
+ */
+export type EngineFactory = (
+  inbounds: Inbound[],
+) => { engine: Engine } | { problem: string; endLeftover: () => Promise<void> };
 
 export class EngineHost {
   private readonly running = new Map<EngineName, Engine>();
@@ -49,13 +54,14 @@ export class EngineHost {
       }
       this.problems.delete(name);
       if (wanted.length === 0) continue;
-      const made = this.factories.get(name)?.(wanted) ?? {
-        problem: `${name} is not switched on for this node`,
-      };
+      const factory = this.factories.get(name);
+      if (factory === undefined) continue;
+      const made = factory(wanted);
       if ('engine' in made) this.running.set(name, made.engine);
       else {
         this.problems.set(name, made.problem);
         this.log.warn({ engine: name, reason: made.problem }, 'engine is missing');
+        await made.endLeftover();
       }
     }
     this.config = Buffer.from(config);

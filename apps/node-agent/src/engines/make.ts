@@ -12,6 +12,7 @@ import type { EngineFactory } from './host.js';
 import { WireguardEngine } from './wireguard/wireguard.engine.js';
 import { XrayEngine } from './xray/xray.engine.js';
 import type { XrayInbound } from './xray/config.js';
+import { processesOn } from './xray/proc.js';
 
 const xraySettings = z.looseObject({
   security: z.enum(['none', 'reality']),
@@ -31,24 +32,45 @@ export interface MakeDeps {
   onDied: (name: EngineName) => void;
 }
 
-/** Factories by engine, for those that ENGINES switches on. */
+/** Factories of all engines; one that ENGINES leaves out only ends what an earlier run left. */
 export function engineFactories(deps: MakeDeps): ReadonlyMap<EngineName, EngineFactory> {
   const { config } = deps;
   const watched = (engine: Engine): { engine: Engine } => {
     engine.onDied?.(() => deps.onDied(engine.name));
     return { engine };
   };
-  const factories: Record<EngineName, EngineFactory> = {
-    xray: (inbounds) =>
-      config.XRAY_BIN === undefined
-        ? { problem: 'Xray was not found: set XRAY_BIN to a binary of 26.3.27 or newer' }
-        : watched(makeXray(deps, config.XRAY_BIN, inbounds)),
-    wireguard: (inbounds) => {
-      const inbound = inbounds[0];
-      return inbound === undefined ? { problem: 'no inbound' } : watched(makeWireguard(deps, inbound));
-    },
-  };
-  return new Map(config.ENGINES.map((name) => [name, factories[name]]));
+  const isOn = (name: EngineName): boolean => config.ENGINES.includes(name);
+  return new Map<EngineName, EngineFactory>([
+    [
+      'xray',
+      (inbounds) => {
+        const bin = config.XRAY_BIN;
+        if (isOn('xray') && bin !== undefined) return watched(makeXray(deps, bin, inbounds));
+        const problem = isOn('xray')
+          ? 'Xray was not found: set XRAY_BIN to a binary of 26.3.27 or newer'
+          : 'Xray is not switched on for this node';
+        return { problem, endLeftover: () => endLeftoverXray(deps) };
+      },
+    ],
+    [
+      'wireguard',
+      (inbounds) => {
+        const engine = makeWireguard(deps, inbounds[0] as Inbound);
+        if (isOn('wireguard')) return watched(engine);
+        return {
+          problem: 'WireGuard is not switched on for this node',
+          endLeftover: () => engine.stop().catch(() => undefined),
+        };
+      },
+    ],
+  ]);
+}
+
+/** Ends an Xray that an agent with a binary left serving; what it counted since the last read is marked as lost. */
+async function endLeftoverXray({ config, onDied }: MakeDeps): Promise<void> {
+  const lives = await processesOn(join(config.AGENT_DIR, 'xray', 'config.json'));
+  for (const life of lives) process.kill(life.pid, 'SIGKILL');
+  if (lives.length > 0) onDied('xray');
 }
 
 function makeXray({ config, clock, log }: MakeDeps, bin: string, inbounds: Inbound[]): XrayEngine {

@@ -119,7 +119,10 @@ export class NodeStream {
   private hello: Hello | null;
   private dirty = true;
   private failures = 0;
+  /** When the next snapshot goes out, because what the node has is not what was asked for. */
   private repairAt: number | null = null;
+  /** The node did not take the last revision: nothing but a snapshot can follow. */
+  private refused = false;
   private faults = 0;
   private pauseUntil = 0;
   private working = false;
@@ -148,7 +151,7 @@ export class NodeStream {
   /** Something of this node changed, or the time to look has come. */
   poke(): void {
     this.dirty = true;
-    if (this.repairAt !== null)
+    if (this.repairAt !== null && this.refused)
       this.repairAt = Math.min(this.repairAt, this.deps.clock.monotonic() + REPAIR_WAITING_MS);
     void this.work();
   }
@@ -182,9 +185,8 @@ export class NodeStream {
     try {
       while (this.again && !this.closed) {
         this.again = false;
-        while (!this.closed && (await this.step()));
+        while (!this.closed && (await this.step())) this.faults = 0;
       }
-      this.faults = 0;
     } catch (error) {
       if (!this.closed) this.fault(error);
     } finally {
@@ -213,11 +215,11 @@ export class NodeStream {
       await this.resend(this.inFlight);
       return true;
     }
-    if (this.repairAt !== null) {
-      if (now < this.repairAt) return false;
+    if (this.repairAt !== null && now >= this.repairAt) {
       await this.sendSnapshot();
       return true;
     }
+    if (this.refused) return false;
     const due = [...this.unproven.values()].filter((order) => order.dueAt <= now);
     if (!this.dirty && due.length === 0) return false;
     await this.sendDelta(due);
@@ -298,6 +300,7 @@ export class NodeStream {
     const plan = planReturn(desired, pending, [...this.unproven.values()]);
     for (const row of rows) if (row.subscriptionId === ZERO_ID) plan.settled.push({ ...row, access: null });
     this.repairAt = null;
+    this.refused = false;
     await this.issue(plan, digest, this.acknowledged, (revision) =>
       this.snapshotMessages(desired, revision, digest),
     );
@@ -312,8 +315,8 @@ export class NodeStream {
     if (rows.length === PENDING_ROWS_MAX) this.dirty = true;
     const ownChanges = rows.filter((row) => row.subscriptionId === ZERO_ID);
     const before = this.profile;
-    if (ownChanges.length > 0) this.own = await reader.readConfig(this.nodeId);
-    const { profile, config } = this.profile;
+    const own = ownChanges.length > 0 ? await reader.readConfig(this.nodeId) : before;
+    const { profile, config } = own;
     if (JSON.stringify(profile) !== JSON.stringify(before.profile)) {
       // Other engines on the node: everybody's access is another one.
       this.repairAt = 0;
@@ -343,6 +346,7 @@ export class NodeStream {
       if (digest === null) this.entries.delete(key);
       else this.entries.set(key, digest);
     }
+    this.own = own;
     const digest = this.entries.digest(config);
     await this.issue(plan, digest, this.acknowledged, (revision) => [
       this.deltaMessage(plan, revision, digest, configChanged ? config : Buffer.alloc(0)),
@@ -427,15 +431,20 @@ export class NodeStream {
     if (applied) {
       this.acknowledged = ack.revision;
       this.failures = 0;
+      this.repairAt = null;
       return;
     }
+    // A node that took the revision holds it, whatever its engines make of it: the next delta builds on it, so one
+    // entry that an engine cannot take delays nobody. One that did not take it needs a snapshot first.
+    this.refused = ack.errorCode !== '';
+    if (!this.refused) this.acknowledged = ack.revision;
+    if (this.repairAt !== null) return;
     this.failures++;
     this.repairAt = this.deps.clock.monotonic() + backoffMs(REPAIR, this.failures, this.deps.random());
-    const code = ack.errorCode === '' ? 'digest_mismatch' : line(ack.errorCode, 40);
-    this.deps.log.warn(
-      { nodeId: this.nodeId, revision: ack.revision, code },
-      'a node did not apply a revision',
-    );
+    const code = this.refused ? line(ack.errorCode, 40) : 'digest_mismatch';
+    const { nodeId } = this;
+    if (this.failures === 1)
+      this.deps.log.warn({ nodeId, revision: ack.revision, code }, 'a node did not apply a revision');
   }
 
   /** Writes what an acknowledgement proves; returns the orders that are confirmed. */
@@ -507,12 +516,11 @@ export class NodeStream {
   private arm(): void {
     clearTimeout(this.timer);
     if (this.closed) return;
+    const free = this.inFlight === null;
     const times = [
       this.inFlight?.resendAt,
-      this.inFlight === null ? this.repairAt : null,
-      ...(this.inFlight === null && this.repairAt === null
-        ? [...this.unproven.values()].map((o) => o.dueAt)
-        : []),
+      free ? this.repairAt : null,
+      ...(free && !this.refused ? [...this.unproven.values()].map((order) => order.dueAt) : []),
     ].filter((at) => at !== null && at !== undefined);
     const soonest = Math.min(
       ...times,

@@ -126,6 +126,9 @@ describe('what an acknowledgement proves', () => {
     ...{ provenUs: 20, reason: '', engine: 'xray', ...patch },
   });
 
+  const grant = (patch: Partial<ChangeResult> = {}): ChangeResult =>
+    cut({ kind: ChangeKind.CHANGE_KIND_GRANT, ended: false, sessionsEnded: 0, ...patch });
+
   it.each<[string, 'grant' | 'cut', ChangeResult[], boolean, string]>([
     ['a cut that ended', 'cut', [cut()], true, 'confirmed'],
     ['a cut that ended on both engines', 'cut', [cut(), cut({ engine: 'wireguard' })], true, 'confirmed'],
@@ -137,12 +140,21 @@ describe('what an acknowledgement proves', () => {
       'unproven',
     ],
     ['a cut without a word', 'cut', [], true, 'unproven'],
-    ['a cut with another digest', 'cut', [cut()], false, 'unproven'],
+    ['a cut that ended, while another entry of the node differs', 'cut', [cut()], false, 'confirmed'],
     ['a grant that was applied', 'grant', [], true, 'confirmed'],
     ['a grant with another digest', 'grant', [], false, 'unproven'],
+    ['a grant that the node refused', 'grant', [grant({ reason: 'too many devices' })], true, 'unproven'],
+    ['a grant that holds, while another entry of the node differs', 'grant', [grant()], false, 'confirmed'],
     ['a grant that took an engine away without proof', 'grant', [cut({ ended: false })], true, 'unproven'],
   ])('%s', (_name, kind, results, applied, state) => {
-    expect(judge([open(sub, kind)], results, applied, 'digest_mismatch')[0]?.state).toBe(state);
+    expect(judge([open(sub, kind)], results, applied, false, 'digest_mismatch')[0]?.state).toBe(state);
+  });
+
+  it('nothing is proven by a node that could not take the revision', () => {
+    expect(judge([open(sub, 'cut')], [cut()], false, true, 'internal')[0]).toMatchObject({
+      state: 'unproven',
+      reason: 'internal',
+    });
   });
 });
 

@@ -194,7 +194,9 @@ export function judge(
     const allEnded = cuts.every((cut) => cut.ended);
     const granted = grants.every((grant) => grant.reason === '') && (applied || grants.length > 0);
     const proven = !failed && allEnded && (order.kind === 'cut' ? cuts.length > 0 : granted);
-    const said = [...new Set(own.map((result) => result.reason).filter((reason) => reason !== ''))].join('; ');
+    const said = [...new Set(own.map((result) => result.reason).filter((reason) => reason !== ''))].join(
+      '; ',
+    );
     return {
       order,
       state: proven ? 'confirmed' : 'unproven',

@@ -63,6 +63,7 @@ export class WireguardEngine implements Engine {
   #device: Device | null = null;
   #lastReadings: CounterReading[] = [];
   #supervisor: NodeJS.Timeout | null = null;
+  readonly #deathListeners = new Set<() => void>();
   #version = '';
 
   /** Throws invalid_input naming the option; touches nothing yet. */
@@ -85,6 +86,11 @@ export class WireguardEngine implements Engine {
       await this.#reconcile(device, beforeRemoval);
     });
     this.#supervise();
+  }
+
+  /** `callback` is called when the interface is found gone; the engine makes it again by itself. */
+  onDied(callback: () => void): void {
+    this.#deathListeners.add(callback);
   }
 
   /** Checks this access by itself; addresses of other subscriptions are checked by apply, over the whole change. */
@@ -304,6 +310,8 @@ export class WireguardEngine implements Engine {
       backoffMs = Math.min(Math.max(backoffMs * 2, SUPERVISE_MS), RESTART_BACKOFF_MS_MAX);
       notBeforeMs = clock.monotonic() + backoffMs;
       log.error({ delayMs: backoffMs }, 'wireguard: the interface is gone, making it again');
+      // Once a death: what its counters took with them is marked by whoever keeps the books.
+      if (backoffMs === SUPERVISE_MS) for (const told of this.#deathListeners) told();
       await this.#changes.run(async () => {
         if (this.#supervisor !== null) await this.#reconcile(await this.#open(), nothing);
       });
