@@ -5,11 +5,11 @@
 // Called by npm start (bin/start.ts), the demo, the benchmarks and the end-to-end tests.
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { bootstrap, migrate, serviceRoles, type ServiceRole } from '@penstock/db/migrate';
 import { systemClock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
-import { processEnvironment } from '@penstock/service/config';
+import { findProgram, inheritedEnv } from './base-env.js';
 import { caddyfile } from './caddy.js';
 import { endpoints, writeEndpoints, type EdgeUrls } from './endpoints.js';
 import { makeDirectory, writePrivate } from './files.js';
@@ -29,6 +29,7 @@ import {
   schedulerSpec,
 } from './specs.js';
 import type { AgentSpec, StackContext } from './specs.js';
+import type { Stack, StackOptions } from './stack-options.js';
 import { Supervised, type ProcessSpec } from './supervised.js';
 import { makeTrust, serviceTls } from './trust.js';
 
@@ -40,72 +41,7 @@ const watchEveryMs = 2_000;
 const setupEveryMs = 10_000;
 const trustEveryMs = 12 * 3_600_000;
 
-export interface StackOptions {
-  /** Keeps everything of the stack; made when missing (its parent must exist). */
-  dir: string;
-  edge?: 'direct' | 'caddy';
-  /** Start a process again when it dies. Tests that kill switch it off. Default true. */
-  autoRestart?: boolean;
-  schedulers?: number;
-  collectors?: number;
-  /** Register this machine as the node "local" (its agent is added by addAgent with joinTokenFile localTokenFile). */
-  localNode?: boolean | { address: string };
-  /** Ports that the operator asks for; picked and remembered otherwise. */
-  ports?: { api?: number | undefined; postgresql?: number | undefined };
-  /** Address that the API listens on. */
-  httpHost?: string;
-  /** Address that the edges for nodes listen on; default 127.0.0.1. */
-  edgeHost?: string;
-  /** DNS name by which nodes reach the edges; default localhost. */
-  edgeName?: string;
-  /** What people call the API by; default http://127.0.0.1:PORT. */
-  publicUrl?: string | undefined;
-  redisUrl?: string | undefined;
-  trustDomain?: string;
-  /** DNS names of the services' certificates beside localhost. */
-  dnsNames?: readonly string[];
-  nodeEnv?: 'production' | 'development' | 'test';
-  logLevel?: string;
-  /** Further variables by process name (`collector-2`) or by kind (`collector`). */
-  env?: Readonly<Record<string, Readonly<Record<string, string>>>>;
-  /** PATH and HOME of the processes; our own by default. */
-  baseEnv?: Readonly<Record<string, string>>;
-  postgresSettings?: Readonly<Record<string, string>>;
-  /** Kill the services (not PostgreSQL) when this process exits without stop(). Default true. */
-  killOnExit?: boolean;
-  /** One line at each step; default silent. */
-  say?: (line: string) => void;
-}
-
-export interface Stack {
-  readonly paths: StackPaths;
-  readonly secrets: StackSecrets;
-  readonly postgres: PostgresServer;
-  readonly edges: EdgeUrls;
-  /** Port by name: `api`, `scheduler`, `scheduler-enroll`, `collector`, `caddy-metrics`, `scheduler-ops` … */
-  readonly ports: Readonly<Record<string, number>>;
-  /** The file that control-api writes the local node's join token to. */
-  readonly localTokenFile: string;
-  /** True when the last look said that no owner exists yet. */
-  readonly setupNeeded: boolean;
-  readonly setupUrl: string;
-  /** Address of the product's database for one of the login roles. */
-  databaseUrl(role: ServiceRole): string;
-  superuserUrl(): string;
-  /** `postgresql` is not among them. */
-  processNames(): string[];
-  process(name: string): Supervised;
-  /** A fault; `postgresql` too. With SIGKILL it resolves when the process is gone. */
-  kill(name: string, signal?: NodeJS.Signals): Promise<void>;
-  /** Starts a process that is down, or stops and starts it; resolves when it is ready. `postgresql` too. */
-  restart(name: string, env?: Readonly<Record<string, string | undefined>>): Promise<void>;
-  /** Starts an agent and waits for its readiness, unless `wait` is false. */
-  addAgent(agent: AgentSpec, wait?: boolean): Promise<Supervised>;
-  /** Stops everything in order. */
-  stop(): Promise<void>;
-  /** Stops everything and removes its data. */
-  destroy(): Promise<void>;
-}
+export type { Stack, StackOptions } from './stack-options.js';
 
 /** Brings a stack up. When it cannot, everything that was started is stopped and the reason is thrown. */
 export async function startStack(options: StackOptions): Promise<Stack> {
@@ -504,31 +440,4 @@ class RunningStack implements Stack {
     const seconds = ((systemClock.monotonic() - started) / 1000).toFixed(1);
     this.say(`${name}${typeof note === 'string' ? `: ${note}` : ''} (${seconds} s)`);
   }
-}
-
-/** What a process needs of our environment, and nothing else of it. */
-export function inheritedEnv(): Record<string, string> {
-  const env: Record<string, string> = {};
-  const source = processEnvironment();
-  for (const name of [
-    'PATH',
-    'HOME',
-    'LANG',
-    'TMPDIR',
-    'SSL_CERT_FILE',
-    'SSL_CERT_DIR',
-    'NODE_EXTRA_CA_CERTS',
-  ]) {
-    const value = source[name];
-    if (value !== undefined) env[name] = value;
-  }
-  // The agent needs ip and nft, which a root shell opened by su does not always find.
-  const path = (env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin').split(delimiter);
-  env['PATH'] = [...new Set([...path, '/usr/sbin', '/sbin'])].join(delimiter);
-  return env;
-}
-
-function findProgram(name: string, path: string): string | null {
-  const places = path.split(delimiter).map((directory) => join(directory, name));
-  return places.find((file) => existsSync(file)) ?? null;
 }
