@@ -9,6 +9,9 @@ import {
   type TenantId,
 } from '@penstock/domain/ids';
 import { NodeConfig } from '@penstock/rpc/gen/penstock/enforcement/v1/enforcement';
+import { findPendingChanges } from '../src/enforcement/desired.store.js';
+import { settleChanges, writeAcknowledgement, writeRevision } from '../src/enforcement/enforcement.store.js';
+import { planDelta } from '../src/enforcement/plan.js';
 import { sealSecret } from '@penstock/service/secret-box';
 import { dataKey, eventually, World, type RunningScheduler } from './world.js';
 import type { TestAgent } from './test-agent.js';
@@ -234,6 +237,28 @@ describe('a node is told who has access', () => {
     expect(row?.n).toBeGreaterThan(0n);
   });
 
+  it('an entry that an engine cannot take delays and unproves nobody else', async () => {
+    const { tenantId, planId, agent } = await place();
+    const neighbour = await world.subscribe(tenantId, planId, { limitBytes: 5n });
+    await eventually(() => agent.has(neighbour.subscriptionId));
+    // From here on what is read back is never what was asked for.
+    agent.spoilDigest = true;
+    const bad = await world.subscribe(tenantId, planId);
+    await eventually(() => agent.has(bad.subscriptionId));
+    await eventually(() => agent.arrivals.filter((a) => a.kind === 'snapshot').length >= 3);
+    const before = agent.arrivals.length;
+    await world.crossing(neighbour, 5n);
+    await eventually(() => !agent.has(neighbour.subscriptionId));
+    const key = neighbour.subscriptionId.replaceAll('-', '');
+    expect(agent.arrivals.slice(before).some((a) => a.kind === 'delta' && a.removals.includes(key))).toBe(
+      true,
+    );
+    await eventually(async () =>
+      (await world.orders(neighbour)).find((o) => o.kind === 'cut' && o.state === 'confirmed'),
+    );
+    expect((await world.orders(bad))[0]).toMatchObject({ state: 'unproven', reason: 'digest_mismatch' });
+  });
+
   it('a node whose state nobody can prove gets a snapshot', async () => {
     const { tenantId, planId, agent } = await place();
     const sub = await world.subscribe(tenantId, planId);
@@ -368,6 +393,26 @@ describe('the lease', () => {
     );
     expect(fences.at(-1)?.fence).toBe(third.fence);
     await world.stop(other);
+  });
+
+  it('under an older fence no revision, proof or settlement is written', async () => {
+    const { tenantId, planId, nodeId, agent } = await place();
+    const sub = await world.subscribe(tenantId, planId);
+    await eventually(async () => (await world.orders(sub))[0]?.state === 'confirmed');
+    const written = () =>
+      world.query('SELECT * FROM revision WHERE node_id = $1 ORDER BY revision', [nodeId]);
+    const before = await written();
+    const old = { nodeId, fence: agent.fence - 1n };
+    const plan = planDelta(new Map(), [], [], [], 1_000);
+    const write = { ...old, above: 0n, digest: Buffer.alloc(32), plan, upserts: 0, removals: 0 };
+    expect(await writeRevision(scheduler.pool, write)).toBeNull();
+    const ack = { revision: agent.revision, sentAt: null, appliedAt: new Date(), errorCode: 'internal' };
+    expect(
+      await writeAcknowledgement(scheduler.pool, { ...old, ...ack, errorMessage: '', outcomes: [] }),
+    ).toBe(false);
+    expect(await settleChanges(scheduler.pool, nodeId, old.fence, [])).toBe(false);
+    expect(await findPendingChanges(scheduler.pool, nodeId, old.fence, 10)).toBeNull();
+    expect(await written()).toEqual(before);
   });
 
   it('is raised above what the node has seen, so a restored database is not refused', async () => {
