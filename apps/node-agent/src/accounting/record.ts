@@ -3,16 +3,19 @@
 // an older file can pass for one. After a damaged stretch the scan finds the next sound record.
 //
 // segment := "PSTWAL01" ‖ number u64 ‖ records
-// record  := "PWR1" ‖ type u8 ‖ zero 3 ‖ body length u32 ‖ ordinal u64 ‖ checksum 16 (BLAKE3, cut) ‖ body
+// record  := head ‖ checksum of head 4 ‖ checksum of head and body 16 ‖ body             (BLAKE3, cut)
+// head    := "PWR1" ‖ type u8 ‖ zero 3 ‖ body length u32 ‖ ordinal u64
+// The head's own checksum makes its length trustworthy: only so a write that did not finish is told from a damaged one.
 import { FRAME_BYTES_MAX } from '@penstock/domain/terms';
 import { blake3Digest } from '@penstock/ledger/digest';
 
 const SEGMENT_MAGIC = Buffer.from('PSTWAL01', 'latin1');
 const RECORD_MAGIC = Buffer.from('PWR1', 'latin1');
-const CHECKED_BYTES = 20;
+const HEAD_BYTES = 20;
+const HEAD_CHECKSUM_BYTES = 4;
 const CHECKSUM_BYTES = 16;
 export const SEGMENT_HEADER_BYTES = 16;
-export const RECORD_HEADER_BYTES = CHECKED_BYTES + CHECKSUM_BYTES;
+export const RECORD_HEADER_BYTES = HEAD_BYTES + HEAD_CHECKSUM_BYTES + CHECKSUM_BYTES;
 /** A frame with its signature and the engines' states, or the checkpoint of half a million meters. */
 export const RECORD_BODY_BYTES_MAX = 8 * FRAME_BYTES_MAX;
 
@@ -47,10 +50,10 @@ export function encodeSegmentHeader(segment: bigint): Buffer {
   return out;
 }
 
-function checksum(segment: bigint, head: Buffer, body: Buffer): Buffer {
+function checksum(segment: bigint, bytes: number, ...parts: Buffer[]): Buffer {
   const number = Buffer.allocUnsafe(8);
   number.writeBigUInt64BE(segment, 0);
-  return blake3Digest(number, head, body).subarray(0, CHECKSUM_BYTES);
+  return blake3Digest(number, ...parts).subarray(0, bytes);
 }
 
 export function encodeRecord(segment: bigint, type: RecordType, ordinal: bigint, body: Buffer): Buffer {
@@ -59,25 +62,40 @@ export function encodeRecord(segment: bigint, type: RecordType, ordinal: bigint,
   out.writeUInt8(typeNumber[type], 4);
   out.writeUInt32BE(body.length, 8);
   out.writeBigUInt64BE(ordinal, 12);
-  checksum(segment, out.subarray(0, CHECKED_BYTES), body).copy(out, CHECKED_BYTES);
+  const head = out.subarray(0, HEAD_BYTES);
+  checksum(segment, HEAD_CHECKSUM_BYTES, head).copy(out, HEAD_BYTES);
+  checksum(segment, CHECKSUM_BYTES, head, body).copy(out, HEAD_BYTES + HEAD_CHECKSUM_BYTES);
   body.copy(out, RECORD_HEADER_BYTES);
   return out;
 }
 
-/** The record at `offset`, or null when there is no sound one. */
-export function decodeRecord(segment: bigint, bytes: Buffer, offset: number): ScannedRecord | null {
+/** A head at `offset` that is as it was written; its record need not be whole. */
+function decodeHead(
+  segment: bigint,
+  bytes: Buffer,
+  offset: number,
+): { type: RecordType; bodyBytes: number } | null {
   if (bytes.length - offset < RECORD_HEADER_BYTES) return null;
-  const head = bytes.subarray(offset, offset + CHECKED_BYTES);
+  const head = bytes.subarray(offset, offset + HEAD_BYTES);
   if (head.compare(RECORD_MAGIC, 0, 4, 0, 4) !== 0) return null;
+  const stated = bytes.subarray(offset + HEAD_BYTES, offset + HEAD_BYTES + HEAD_CHECKSUM_BYTES);
+  if (!checksum(segment, HEAD_CHECKSUM_BYTES, head).equals(stated)) return null;
   const type = typeNames.get(head.readUInt8(4));
   const bodyBytes = head.readUInt32BE(8);
-  if (type === undefined || bodyBytes > RECORD_BODY_BYTES_MAX) return null;
+  return type === undefined || bodyBytes > RECORD_BODY_BYTES_MAX ? null : { type, bodyBytes };
+}
+
+/** The record at `offset`, or null when there is no sound one. */
+export function decodeRecord(segment: bigint, bytes: Buffer, offset: number): ScannedRecord | null {
+  const decoded = decodeHead(segment, bytes, offset);
   const bodyAt = offset + RECORD_HEADER_BYTES;
-  if (bytes.length - bodyAt < bodyBytes) return null;
-  const body = bytes.subarray(bodyAt, bodyAt + bodyBytes);
-  const stated = bytes.subarray(offset + CHECKED_BYTES, bodyAt);
-  if (checksum(segment, head, body).compare(stated) !== 0) return null;
-  return { type, ordinal: head.readBigUInt64BE(12), offset, length: RECORD_HEADER_BYTES + bodyBytes, body };
+  if (decoded === null || bytes.length - bodyAt < decoded.bodyBytes) return null;
+  const head = bytes.subarray(offset, offset + HEAD_BYTES);
+  const body = bytes.subarray(bodyAt, bodyAt + decoded.bodyBytes);
+  const stated = bytes.subarray(offset + HEAD_BYTES + HEAD_CHECKSUM_BYTES, bodyAt);
+  if (!checksum(segment, CHECKSUM_BYTES, head, body).equals(stated)) return null;
+  const length = RECORD_HEADER_BYTES + decoded.bodyBytes;
+  return { type: decoded.type, ordinal: head.readBigUInt64BE(12), offset, length, body };
 }
 
 /**
@@ -95,7 +113,7 @@ export function scanSegment(segment: bigint, bytes: Buffer): SegmentScan {
     records.push(record);
     at = record.offset + record.length;
   }
-  return { records, holes, soundBytes: at, tail: tailOf(bytes, at) };
+  return { records, holes, soundBytes: at, tail: tailOf(segment, bytes, at) };
 }
 
 function nextRecord(segment: bigint, bytes: Buffer, from: number): ScannedRecord | null {
@@ -106,10 +124,10 @@ function nextRecord(segment: bigint, bytes: Buffer, from: number): ScannedRecord
   return null;
 }
 
-function tailOf(bytes: Buffer, at: number): SegmentScan['tail'] {
+function tailOf(segment: bigint, bytes: Buffer, at: number): SegmentScan['tail'] {
   if (at >= bytes.length) return 'clean';
   const left = bytes.length - at;
   if (left < RECORD_HEADER_BYTES) return 'torn';
-  const startsWell = bytes.compare(RECORD_MAGIC, 0, 4, at, at + 4) === 0;
-  return startsWell && bytes.readUInt32BE(at + 8) > left - RECORD_HEADER_BYTES ? 'torn' : 'corrupt';
+  const head = decodeHead(segment, bytes, at);
+  return head !== null && head.bodyBytes > left - RECORD_HEADER_BYTES ? 'torn' : 'corrupt';
 }
