@@ -19,14 +19,14 @@ import {
   type Missing,
   type RowColumns,
 } from './rows.js';
-import type { Stream } from './stream.js';
+import { CEILING_SLACK_MS, type Stream } from './stream.js';
 
 /** A window that ends later than this from now, or before its certificate began, has an implausible clock. */
 export const CLOCK_AHEAD_MAX_MS = 120_000;
 /** A window that is older than raw data is kept has one too. */
 export const CLOCK_BEHIND_MAX_MS = 35 * 86_400_000;
-/** Reads are not exactly as far apart as windows are long. */
-export const CEILING_SLACK_MS = 2_000;
+/** The longest window of an agent whose journal is full (node-agent, accounting/window.ts). */
+const FIRST_WINDOW_MS_MAX = 3_600_000;
 const SIGNATURE_BYTES = 64;
 const TRACEPARENT_CHARACTERS_MAX = 64;
 const BILLED_BYTES_MAX = 2 ** 51;
@@ -62,6 +62,8 @@ export interface CheckedFrame extends Received {
   quarantine: QuarantineRow[];
   multiplierPerMille: number;
   windowEndMs: number;
+  /** The same, or the time of acceptance where the node's clock was implausible. */
+  ceilingEndMs: number;
   crossings: Crossing[];
 }
 
@@ -136,6 +138,7 @@ export function checkFrame(
     quarantine: [],
     multiplierPerMille,
     windowEndMs: implausible ? Number.NaN : windowEndMs,
+    ceilingEndMs: implausible ? nowMs : windowEndMs,
     crossings: [],
   };
   quarantine(frame, aboveCeiling(stream, frame, header.windowMs));
@@ -180,16 +183,28 @@ export function checkSignature(
 }
 
 /**
- * More than the node's link carries in the time since its last window, in either direction; such a frame is kept but
- * not billed. Time comes from the windows, whose sum cannot exceed real time.
+ * More than the node's link carries in the real time since its last window, in either direction; such a frame is kept but
+ * not billed. A window's own claim counts for a stream's first frame only, and there no more than an honest agent's
+ * longest window: otherwise windows that overlap or repeat would bill the same time again and again.
  */
 function aboveCeiling(stream: Stream, frame: CheckedFrame, windowMs: number): boolean {
   const { rows } = frame;
-  const sinceMs = frame.windowEndMs - stream.windowEndMs;
-  const elapsedMs = Number.isNaN(sinceMs) ? windowMs : Math.max(windowMs, sinceMs);
-  const ceiling = (stream.node.linkMbps * 1000 * (elapsedMs + CEILING_SLACK_MS)) / 8;
+  const elapsedMs = elapsedOf(stream, frame, windowMs);
+  const ceiling = (stream.node.linkMbps * 1000 * (elapsedMs + stream.slackMs)) / 8;
   const billed = (rows.upTotal + rows.downTotal) * Math.max(1, frame.multiplierPerMille / 1000);
   return rows.upTotal > ceiling || rows.downTotal > ceiling || billed > BILLED_BYTES_MAX;
+}
+
+function elapsedOf(stream: Stream, frame: CheckedFrame, windowMs: number): number {
+  const sinceMs = frame.ceilingEndMs - stream.windowEndMs;
+  return Number.isNaN(sinceMs) ? Math.min(windowMs, FIRST_WINDOW_MS_MAX) : Math.max(0, sinceMs);
+}
+
+/** Slack left after the frame: real time refills it, what went over the link uses it up. */
+function slackAfter(stream: Stream, frame: CheckedFrame, windowMs: number): number {
+  const usedMs = (Math.max(frame.rows.upTotal, frame.rows.downTotal) * 8) / (stream.node.linkMbps * 1000);
+  const left = stream.slackMs + elapsedOf(stream, frame, windowMs) - usedMs;
+  return Math.max(0, Math.min(CEILING_SLACK_MS, left));
 }
 
 /** Sums what is not billed, a row for each subscription and engine, with exact bytes. */
@@ -276,9 +291,9 @@ export function applyFrame(frame: CheckedFrame, periods: Periods): void {
   stream.seq = header.seq;
   stream.digest = frame.link;
   stream.remember(header.seq, frame.digest);
+  stream.slackMs = slackAfter(stream, frame, header.windowMs);
   if (header.kind === 'gap') stream.gaps++;
-  else if (!(frame.windowEndMs <= stream.windowEndMs) && !Number.isNaN(frame.windowEndMs))
-    stream.windowEndMs = frame.windowEndMs;
+  else if (!(frame.ceilingEndMs <= stream.windowEndMs)) stream.windowEndMs = frame.ceilingEndMs;
 }
 
 /** floor(bytes × multiplier / 1000), exact. */

@@ -235,10 +235,14 @@ export class Collector {
       let count = 0;
       for (const { nodeId } of rows as { nodeId: NodeId }[]) {
         if (this.streams.has(nodeId) || this.opening.has(nodeId) || this.stopped) continue;
-        await this.alone(nodeId, async () => {
-          await this.enter(nodeId, await openInDatabase(pool, clock, nodeId, null, this.options.holder));
-        });
-        count++;
+        try {
+          await this.alone(nodeId, async () => {
+            await this.enter(nodeId, await openInDatabase(pool, clock, nodeId, null, this.options.holder));
+          });
+          count++;
+        } catch (error) {
+          log.warn({ nodeId, error }, 'a stream that is behind could not be adopted');
+        }
       }
       if (count > 0) log.info({ count }, 'adopted streams that were behind');
       return count;

@@ -5,6 +5,7 @@ import type { Pool } from '@penstock/db/pool';
 import { run } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
 import type { Clock } from '@penstock/domain/clock';
+import { AppError } from '@penstock/domain/errors';
 import { FIRST_SLICE } from './accept.js';
 import { PERIOD_RECHECK_MS, type Periods } from './crossing.js';
 import {
@@ -24,6 +25,11 @@ import type { NodeCertificate, Stream } from './stream.js';
 export const ASSIGNMENT_GRACE_MS = 24 * 3_600_000;
 /** Assignments, terms of the node and certificates are read again after this. */
 export const REFRESH_MS = 60_000;
+/**
+ * Subscriptions a stream may name that its node does not serve: a node that was away names a few that were removed, one
+ * that makes them up fills memory and tables.
+ */
+export const STRANGERS_MAX = 10_000;
 /** Usage of a period that ended before this cannot arrive any more. */
 const PERIODS_BACK_MS = 40 * 86_400_000;
 
@@ -86,6 +92,10 @@ export class Loader {
       },
       { tenantIds: [...stream.tenants.values()] },
     ).then((found) => {
+      const strangers = subscriptions.length - found.assignments.length;
+      if (stream.unassigned.size + strangers > STRANGERS_MAX) {
+        throw new AppError('not_assigned', 'the node names too many subscriptions that it does not serve');
+      }
       takeSliceEnds(stream, missing, found.ends);
       for (const row of found.meters) takeMeter(stream, row);
       const known = new Set(found.meters.map((row) => row.meter.toString()));

@@ -14,7 +14,7 @@ import { createMetrics } from '@penstock/service/metrics';
 import { startOpsServer } from '@penstock/service/ops-server';
 import { onShutdown } from '@penstock/service/shutdown';
 import { Collector } from './collector.js';
-import { collectorConfig, WRITERS } from './config.js';
+import { collectorConfig, keyedSessions, WRITERS } from './config.js';
 import { collectorMetrics } from './metrics.js';
 import { findStanding, listRevoked } from './open.store.js';
 import { usageAllow, usageService } from './usage.rpc.js';
@@ -24,12 +24,13 @@ const GRACE_MS = 2_000;
 const config = loadConfigOrExit(collectorConfig);
 const log = createLogger('collector', config.LOG_LEVEL);
 const metrics = createMetrics();
-const pool = createPool(config.DATABASE_URL, {
+const databaseUrl = keyedSessions(config.DATABASE_URL);
+const pool = createPool(databaseUrl, {
   applicationName: 'penstock-collector',
   max: config.DATABASE_CONNECTIONS,
   log,
 });
-const writers = createPool(config.DATABASE_URL, { applicationName: 'penstock-collector', max: WRITERS, log });
+const writers = createPool(databaseUrl, { applicationName: 'penstock-collector', max: WRITERS, log });
 const collector = new Collector({
   pool,
   writers,

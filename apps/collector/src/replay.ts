@@ -109,6 +109,7 @@ async function replayFrame(
     quarantine: [],
     multiplierPerMille: stream.node.multiplierPerMille,
     windowEndMs: implausible ? Number.NaN : windowEndMs,
+    ceilingEndMs: implausible ? row.acceptedAt.getTime() : windowEndMs,
     crossings: [],
   };
   const counted = after({ epoch: row.epoch, seq: row.seq }, stream.counterMark);

@@ -46,6 +46,9 @@ export interface Session {
   refuse(seq: bigint, error: AppError): void;
 }
 
+/** Windows' bounds are not exact to the second. */
+export const CEILING_SLACK_MS = 2_000;
+
 export class Stream {
   readonly meters = new Meters();
   readonly subscriptions = new Subscriptions();
@@ -62,6 +65,8 @@ export class Stream {
   digest: Buffer;
   /** End of the latest data window; the ceiling of the next one is measured from here. */
   windowEndMs = Number.NaN;
+  /** What the ceiling lets through beyond real time, in ms of the link's rate; used up by excess, refilled by time. */
+  slackMs = CEILING_SLACK_MS;
   /** Grows with every gap frame: until a meter's first row after it, the row may start higher. */
   gaps: number;
 

@@ -403,6 +403,37 @@ describe('usage that is kept but not billed', () => {
     ]);
   });
 
+  it('is that of windows which bill the same time again: overlapping, repeated, or without any length', async () => {
+    await node.open(running.address);
+    const before = await counted(0, 2);
+    // The link carries 10 Gbit/s: what one second holds.
+    const second = 1_250_000_000n;
+    const end = Date.now() - 60_000;
+    const send = async (seq: bigint, bytes: bigint): Promise<void> => {
+      node.journal.windowEndMs = end;
+      await node.send(node.journal.seal([use(0, 2, bytes, 0n)]));
+      await node.acknowledge(seq);
+    };
+    await send(1n, 1n);
+    for (let seq = 2n; seq <= 6n; seq++) await send(seq, second);
+    // The slack of two seconds is there once, however many frames ask for it.
+    expect((await counted(0, 2)).up - before.up).toBeLessThanOrEqual(1n + 3n * second);
+    const { rows } = await sql.query<{ n: number }>(
+      `SELECT count(*)::int AS n FROM usage_quarantine WHERE node_id = $1 AND reason = 'above_link_rate'`,
+      [node.nodeId],
+    );
+    expect(rows[0]?.n).toBeGreaterThanOrEqual(2);
+  });
+
+  it('does not come from a node that makes subscriptions up by the thousand', async () => {
+    const strangers = Array.from({ length: 10_001 }, () => ({
+      ...{ tenantId: who(0, 0).tenantId, subscriptionId: newId(), up: 1n, down: 0n },
+    }));
+    await refused('not_assigned', () => node.send(node.journal.seal(strangers)));
+    const { rows } = await sql.query('SELECT FROM usage_quarantine WHERE node_id = $1', [node.nodeId]);
+    expect(rows).toHaveLength(0);
+  });
+
   it('is accepted and flagged when the clock is implausible', async () => {
     await node.open(running.address);
     node.journal.windowEndMs = Date.now() + 3_600_000;

@@ -20,6 +20,7 @@ import type { TestDatabase } from '@penstock/testkit/postgres';
 import type { TestIdentity, TestTrust } from '@penstock/testkit/trust';
 import type { SeededUsageNode, UsageSeed } from '@penstock/testkit/usage-seed';
 import { Collector, type CollectorOptions } from '../src/collector.js';
+import { keyedSessions } from '../src/config.js';
 import { collectorMetrics } from '../src/metrics.js';
 import { findStanding } from '../src/open.store.js';
 import { usageAllow, usageService } from '../src/usage.rpc.js';
@@ -45,7 +46,7 @@ export async function startCollector(
   options: Partial<CollectorOptions> & { timers?: boolean } = {},
 ): Promise<RunningCollector> {
   const metrics = createMetrics();
-  const pool = createPool(db.url('penstock_collector'), { applicationName: 'collector-test', max: 8 });
+  const pool = createPool(keyedSessions(db.url('penstock_collector')), { applicationName: 'collector-test', max: 8 });
   const collector = new Collector({
     pool,
     clock: systemClock,
