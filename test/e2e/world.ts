@@ -76,6 +76,8 @@ export class World {
       edge,
       autoRestart: false,
       nodeEnv: 'test',
+      // The port that a stack prefers is one; worlds stand beside each other.
+      ports: { api: await freePort() },
       ...options,
     });
     const world = new World(stack, dir);
