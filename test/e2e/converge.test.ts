@@ -43,7 +43,11 @@ async function revisions(node: NodeOfWorld): Promise<Revision[]> {
 }
 
 /** Connects as the node, takes one revision and says nothing: the revision is sent and never arrives. */
-async function swallowRevision(node: NodeOfWorld, applied: Revision, edit: () => Promise<unknown>): Promise<bigint> {
+async function swallowRevision(
+  node: NodeOfWorld,
+  applied: Revision,
+  edit: () => Promise<unknown>,
+): Promise<bigint> {
   const address = world.stack.edges.nodeEdge.replace('https://', '');
   const tls = identityOf(node.agentDir).tls;
   const servers = ['scheduler', 'caddy'] as const;
@@ -84,7 +88,10 @@ test('a node that missed three revisions converges with one', async () => {
   if (applied === undefined) throw new Error('nothing was applied before');
   const born: Customer[] = [];
   const subscribe = async (): Promise<void> => {
-    const made = await world.inTenant(world.tenantId, 'POST', '/api/v1/subscriptions', { name: 'late', planId });
+    const made = await world.inTenant(world.tenantId, 'POST', '/api/v1/subscriptions', {
+      name: 'late',
+      planId,
+    });
     born.push({ subscriptionId: String(made['subscriptionId']), tenantId: world.tenantId });
   };
   const missed = [
@@ -94,7 +101,9 @@ test('a node that missed three revisions converges with one', async () => {
   ];
   expect(missed[2]).toBeGreaterThanOrEqual(applied.revision + 3n);
   const sent = async (): Promise<number> => {
-    const kinds = ['delta', 'snapshot'].map((kind) => world.metric('scheduler', `enforcement_messages_total{kind="${kind}"}`));
+    const kinds = ['delta', 'snapshot'].map((kind) =>
+      world.metric('scheduler', `enforcement_messages_total{kind="${kind}"}`),
+    );
     return (await Promise.all(kinds)).reduce((sum, count) => sum + count, 0);
   };
   const [sentBefore, writtenBefore] = [await sent(), (await revisions(one)).length];
@@ -124,7 +133,8 @@ test('a subscription on two nodes with two collectors, each half below the limit
   const { rows } = await world.sql.query<{ holder: string }>('SELECT DISTINCT holder FROM stream_head');
   expect(rows).toHaveLength(2);
   const streams = await Promise.all(clients.map((client) => openStream(world.socks(client), 700_000)));
-  for (const { complete } of await Promise.all(streams.map((stream) => stream.done))) expect(complete).toBe(false);
+  for (const { complete } of await Promise.all(streams.map((stream) => stream.done)))
+    expect(complete).toBe(false);
   await world.confirmed(customer, 'cut');
   for (const client of clients) expect((await download(world.socks(client), 1_000)).complete).toBe(false);
   const moved = await Promise.all([one, two].map((node) => world.xrayCounters(node, customer)));
@@ -143,7 +153,11 @@ test('a duplicated frame is counted once', async () => {
   }
   // What the agent has sent, sent again with its own certificate: each frame twice, the last one first.
   await world.stack.kill(one.process);
-  const [frames, head, before] = [recordedFrames(one.agentDir), await headOf(world, one), await world.ledgerBytes(customer)];
+  const [frames, head, before] = [
+    recordedFrames(one.agentDir),
+    await headOf(world, one),
+    await world.ledgerBytes(customer),
+  ];
   const recorded = frames.filter(({ epoch, seq }) => epoch === head.epoch && seq <= head.seq);
   expect(recorded.length).toBeGreaterThanOrEqual(2);
   const counted = await world.metric('collector', 'penstock_collector_frames_total{result="duplicate"}');

@@ -14,6 +14,8 @@ const SEED = Number(process.env['PENSTOCK_TEST_SEED'] ?? 20260101);
 const WINDOW_MS = 1000;
 /** What the customers move while the process is down. */
 const DOWN_BYTES = 40_000;
+/** The longest pause of a node that looks for the scheduler, and the order's own time. */
+const RECONNECT_MS_MAX = 40_000;
 const isRoot = process.getuid?.() === 0;
 
 let world: World;
@@ -197,7 +199,8 @@ test(
         await aimedAt[turn % aimedAt.length]?.(() => world.update(edited, { adminState }));
         await pump.move(DOWN_BYTES);
         await world.stack.restart('scheduler');
-        await world.confirmed(edited, adminState === 'active' ? 'grant' : 'cut');
+        // The node may have begun to wait longer between its tries, never longer than this.
+        await world.confirmed(edited, adminState === 'active' ? 'grant' : 'cut', RECONNECT_MS_MAX);
       }
     });
     // One order an edit, each confirmed: none lost, none given twice.

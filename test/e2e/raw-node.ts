@@ -76,7 +76,9 @@ export class RawNode {
       servers: ['collector', 'caddy'],
       log,
     });
-    this.call = openBidi<IngestRequest, IngestResponse>((metadata, options) => this.client.ingest(metadata, options));
+    this.call = openBidi<IngestRequest, IngestResponse>((metadata, options) =>
+      this.client.ingest(metadata, options),
+    );
     void this.read();
     world.atEnd(() => this.close());
   }
@@ -87,7 +89,10 @@ export class RawNode {
     await this.call.write({ message: { $case: 'open', value } }).catch(() => undefined);
   }
 
-  async send(frame: Pick<RecordedFrame, 'epoch' | 'seq' | 'bytes' | 'signature'>, change: Partial<FramePart> = {}): Promise<void> {
+  async send(
+    frame: Pick<RecordedFrame, 'epoch' | 'seq' | 'bytes' | 'signature'>,
+    change: Partial<FramePart> = {},
+  ): Promise<void> {
     const { epoch, seq, bytes, signature } = frame;
     const value = { epoch, seq, part: 0, parts: 1, data: bytes, signature, traceparent: '', ...change };
     await this.call.write({ message: { $case: 'part', value } }).catch(() => undefined);
@@ -126,7 +131,10 @@ export class RawNode {
 }
 
 /** The stream's end as the ledger has it, and what an honest Open says of a journal that stands there. */
-export async function headOf(world: World, node: NodeOfWorld): Promise<{ epoch: number; seq: bigint; digest: Buffer }> {
+export async function headOf(
+  world: World,
+  node: NodeOfWorld,
+): Promise<{ epoch: number; seq: bigint; digest: Buffer }> {
   const { rows } = await world.sql.query<{ epoch: number; seq: bigint; digest: Buffer }>(
     'SELECT epoch, seq, digest FROM stream_head WHERE node_id = $1',
     [node.nodeId],

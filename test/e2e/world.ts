@@ -2,10 +2,10 @@
 // real clients, an origin. Figures are read here from the engines' own interfaces and from SQL, never from the
 // product's own report.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { createPool, type Pool } from '@penstock/db/pool';
 import { formatJoinToken, parseJoinToken } from '@penstock/rpc/join-token';
@@ -103,10 +103,14 @@ export class World {
     }
   }
 
+  /** PENSTOCK_E2E_LOGS=DIRECTORY keeps the processes' logs there. */
   async destroy(): Promise<void> {
     for (const step of this.cleanup.reverse()) await Promise.resolve(step()).catch(() => undefined);
     await this.origin?.close().catch(() => undefined);
     await this.sql?.end().catch(() => undefined);
+    const keep = process.env['PENSTOCK_E2E_LOGS'];
+    if (keep !== undefined)
+      cpSync(this.stack.paths.logs, join(keep, basename(this.dir)), { recursive: true });
     await this.stack.destroy();
   }
 
