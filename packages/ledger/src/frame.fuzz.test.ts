@@ -135,7 +135,7 @@ test('headers', () => {
   );
   expect(counts.exact).toBeGreaterThan(10_000);
   expect(counts.refused).toBeGreaterThan(10_000);
-});
+}, 120_000);
 
 test('frames', () => {
   const counts = run(2, validFrame, (bytes) => {
@@ -148,4 +148,4 @@ test('frames', () => {
   });
   expect(counts.exact).toBeGreaterThan(5_000);
   expect(counts.refused).toBeGreaterThan(10_000);
-});
+}, 120_000);

@@ -31,6 +31,11 @@ export interface StoredFrame {
   header: Buffer;
   signature: Buffer;
   digest: Buffer;
+  /**
+   * When the ledger took it, and its flags. Bit 0: the node's clock was implausible; its certificate is judged by the
+   * time of acceptance then. Left out where nobody knows: the window's own end decides.
+   */
+  accepted?: { atMs: number; flags: number };
   /** In the order of the frame (tenant order). */
   slices: StoredSlice[];
 }
@@ -79,7 +84,7 @@ export interface StreamReport {
 
 export interface VerifyOptions {
   /** The key of a certificate of this node that was valid when the window closed; null when there is none. */
-  publicKey(serial: Buffer, nodeId: string, windowEndMs: number): KeyObject | null;
+  publicKey(serial: Buffer, nodeId: string, closedAtMs: number): KeyObject | null;
   /**
    * The stream is not verified from its first frame (older days are gone): what the first frame, the first slice of each
    * tenant and the first row of each meter build on is believed.
@@ -218,7 +223,9 @@ export class StreamVerifier {
   /** Checks digests and signature; a slice whose bytes were changed is named rather than its frame. */
   #digests(header: FrameHeader, frame: StoredFrame): Buffer {
     const windowEndMs = header.windowStartMs + header.windowMs;
-    const key = this.options.publicKey(header.certificateSerial, this.report.nodeId, windowEndMs);
+    const { atMs = windowEndMs, flags = 0 } = frame.accepted ?? {};
+    const closedAtMs = (flags & 1) === 0 ? Math.min(windowEndMs, atMs) : atMs;
+    const key = this.options.publicKey(header.certificateSerial, this.report.nodeId, closedAtMs);
     if (key === null)
       throw new Wrong('certificate_unknown', 'no certificate of this node has that serial number');
     const stored = frame.slices.map((slice) => slice.digest);

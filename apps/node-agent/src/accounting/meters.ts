@@ -290,6 +290,10 @@ export class MeterBook {
       this.#byNumber.delete(meter.number);
       pruned++;
     }
+    if (pruned > 0) {
+      this.#tenants.clear();
+      for (const meter of this.#byNumber.values()) this.#rememberTenant(meter);
+    }
     return pruned;
   }
 

@@ -149,7 +149,7 @@ test('bodies of all kinds', () => {
       return encodeAckBody(epoch, acked);
     },
   );
-});
+}, 120_000);
 
 test('records: only the bytes that were written pass, and only in their own segment', () => {
   const below = seeded(5);
@@ -168,7 +168,7 @@ test('records: only the bytes that were written pass, and only in their own segm
   }
   expect(exact).toBeGreaterThan(INPUTS / 10);
   expect(exact).toBeLessThan(INPUTS / 2);
-});
+}, 120_000);
 
 test('a scan finds every record that nobody touched', () => {
   const below = seeded(6);
@@ -197,4 +197,4 @@ test('a scan finds every record that nobody touched', () => {
     if (touched.size === 0)
       expect(scan).toMatchObject({ holes: [], tail: 'clean', soundBytes: bytes.length });
   }
-});
+}, 120_000);

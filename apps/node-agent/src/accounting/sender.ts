@@ -131,11 +131,12 @@ export class Sender {
       return RETRY_REFUSED_MS;
     }
     const waitMs = this.#backoffMs();
-    const code = error instanceof AppError ? error.code : 'internal';
-    this.deps.log.warn(
-      { code, error, attempt: this.#attempt, delayMs: Math.round(waitMs) },
-      'the usage stream ended',
-    );
+    // The first, second, fourth, eighth… failure in a row: days without a collector are a few lines.
+    if ((this.#attempt & (this.#attempt - 1)) === 0) {
+      const code = error instanceof AppError ? error.code : 'internal';
+      const delayMs = Math.round(waitMs);
+      this.deps.log.warn({ code, error, attempt: this.#attempt, delayMs }, 'the usage stream ended');
+    }
     return waitMs;
   }
 

@@ -170,7 +170,7 @@ describe('the journal over a disk that loses power', () => {
       ),
       { numRuns: 600 },
     );
-  });
+  }, 120_000);
 
   test('damaged records on top of that: what the engines still show is counted once, and no stream is frozen', async () => {
     // Without lives that end: what only a damaged record knew of them is lost, and marked (journal.damage.test.ts).
@@ -187,7 +187,7 @@ describe('the journal over a disk that loses power', () => {
       }),
       { numRuns: 400 },
     );
-  });
+  }, 120_000);
 
   test('a power cut at every single operation of a long run loses nothing that was sealed', async () => {
     const random = seeded(20);
@@ -209,5 +209,5 @@ describe('the journal over a disk that loses power', () => {
     for (let points = 0; points < CRASH_POINTS; points++) {
       await play(steps, points, 1 + (points % operations));
     }
-  }, 120_000);
+  }, 240_000);
 });
