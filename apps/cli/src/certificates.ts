@@ -32,15 +32,15 @@ export class CertificateBook {
     }
   }
 
-  publicKey(serial: Buffer, nodeId: string, windowEndMs: number): KeyObject | null {
+  publicKey(serial: Buffer, nodeId: string, closedAtMs: number): KeyObject | null {
     const known = this.bySerial.get(serial.toString('hex'));
     if (known === undefined) return null;
     const { certificate, revokedAtMs } = known;
     if (!certificate.subjectAltName?.includes(`/node/${nodeId}`)) return null;
-    if (revokedAtMs !== null && revokedAtMs <= windowEndMs) return null;
+    if (revokedAtMs !== null && revokedAtMs <= closedAtMs) return null;
     const from = certificate.validFromDate.getTime();
     const to = certificate.validToDate.getTime();
-    return windowEndMs >= from && windowEndMs <= to ? certificate.publicKey : null;
+    return closedAtMs >= from && closedAtMs <= to ? certificate.publicKey : null;
   }
 
   private isTrusted(certificate: X509Certificate, depth: number): boolean {

@@ -46,12 +46,14 @@ function encodeBody(record: ExportRecord): Buffer {
   }
 }
 
-/** header length u32 ‖ header ‖ signature 64 ‖ digest 32 ‖ slice count u32 ‖ slices */
+/** header length u32 ‖ header ‖ signature 64 ‖ digest 32 ‖ accepted at ms u64 ‖ flags u16 ‖ slice count u32 ‖ slices */
 function encodeStoredFrame(frame: StoredFrame): Buffer {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(frame.header.length);
-  const count = Buffer.alloc(4);
-  count.writeUInt32BE(frame.slices.length);
+  const count = Buffer.alloc(14);
+  count.writeBigUInt64BE(BigInt(frame.accepted?.atMs ?? 0), 0);
+  count.writeUInt16BE(frame.accepted?.flags ?? 0, 8);
+  count.writeUInt32BE(frame.slices.length, 10);
   return Buffer.concat([
     length,
     frame.header,
@@ -139,8 +141,9 @@ function decodeStoredFrame(body: Buffer): StoredFrame {
   const header = body.subarray(4, at);
   const signature = body.subarray(at, at + 64);
   const digest = body.subarray(at + 64, at + 96);
-  const count = body.readUInt32BE(at + 96);
-  at += 100;
+  const accepted = { atMs: Number(body.readBigUInt64BE(at + 96)), flags: body.readUInt16BE(at + 104) };
+  const count = body.readUInt32BE(at + 106);
+  at += 110;
   const slices: StoredSlice[] = [];
   for (let i = 0; i < count; i++) {
     const whole = body.readUInt8(at);
@@ -162,7 +165,7 @@ function decodeStoredFrame(body: Buffer): StoredFrame {
     at += 60 + size;
   }
   if (at !== body.length) throw malformed('a frame has a wrong length');
-  return { header, signature, digest, slices };
+  return { header, signature, digest, accepted, slices };
 }
 
 function malformed(why: string, cause?: unknown): AppError {

@@ -12,6 +12,8 @@ interface FrameRow {
   header: Buffer;
   signature: Buffer;
   digest: Buffer;
+  acceptedAt: Date;
+  flags: number;
 }
 
 interface SliceRow {
@@ -43,7 +45,8 @@ export interface HeadRow {
 
 const listFrames = statement<FrameRow>(
   'cli.listFrames',
-  `SELECT node_id AS "nodeId", epoch, seq, header, signature, digest FROM ledger_frame
+  `SELECT node_id AS "nodeId", epoch, seq, header, signature, digest, accepted_at AS "acceptedAt",
+          flags FROM ledger_frame
    WHERE (node_id, epoch, seq) > ($1::uuid, $2::integer, $3::bigint)
    ORDER BY node_id, epoch, seq LIMIT ${FRAMES_A_PAGE}`,
 );
@@ -87,6 +90,7 @@ export async function* storedFrames(runner: Runner): AsyncGenerator<StoredFrame>
           header: frame.header,
           signature: frame.signature,
           digest: frame.digest,
+          accepted: { atMs: frame.acceptedAt.getTime(), flags: frame.flags },
           slices: (bySeq.get(`${frame.epoch}/${frame.seq}`) ?? []).map(({ tenantId, ...slice }) => ({
             ...slice,
             tenantId: Buffer.from(tenantId.replaceAll('-', ''), 'hex'),

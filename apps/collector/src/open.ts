@@ -53,7 +53,8 @@ export function openInDatabase(
     const [node] = await run(client, findNode, [nodeId, row?.epoch ?? 1]);
     if (node === undefined) throw new AppError('not_found', 'the node is not registered');
     // A revoked node sends nothing more, but what was accepted of it is still counted.
-    if (end !== null && node.state === 'revoked') throw new AppError('certificate_revoked', 'the node is revoked');
+    if (end !== null && node.state === 'revoked')
+      throw new AppError('certificate_revoked', 'the node is revoked');
     const grant: Grant = end === null ? { kind: 'same' } : await decide(client, nodeId, head, end);
     const empty = { epoch: 1, seq: 0n };
     const opened: OpenedStream = {

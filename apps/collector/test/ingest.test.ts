@@ -406,8 +406,8 @@ describe('usage that is kept but not billed', () => {
   it('is that of windows which bill the same time again: overlapping, repeated, or without any length', async () => {
     await node.open(running.address);
     const before = await counted(0, 2);
-    // The link carries 10 Gbit/s: what one second holds.
-    const second = 1_250_000_000n;
+    // The link carries 100 Gbit/s: what one second holds.
+    const second = 12_500_000_000n;
     const end = Date.now() - 60_000;
     const send = async (seq: bigint, bytes: bigint): Promise<void> => {
       node.journal.windowEndMs = end;
@@ -429,7 +429,14 @@ describe('usage that is kept but not billed', () => {
     const strangers = Array.from({ length: 10_001 }, () => ({
       ...{ tenantId: who(0, 0).tenantId, subscriptionId: newId(), up: 1n, down: 0n },
     }));
-    await refused('not_assigned', () => node.send(node.journal.seal(strangers)));
+    await node.open(running.address);
+    const frame = node.journal.seal(strangers);
+    const half = frame.bytes.length >> 1;
+    await refused('not_assigned', async () => {
+      const first = { data: frame.bytes.subarray(0, half), part: 0, parts: 2, signature: Buffer.alloc(0) };
+      await node.send(frame, first);
+      await node.send(frame, { data: frame.bytes.subarray(half), part: 1, parts: 2 });
+    });
     const { rows } = await sql.query('SELECT FROM usage_quarantine WHERE node_id = $1', [node.nodeId]);
     expect(rows).toHaveLength(0);
   });

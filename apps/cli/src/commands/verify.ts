@@ -179,7 +179,7 @@ async function verify(source: Source): Promise<StreamReport[]> {
     }
   };
   const reports = await verifyFrames(watched(), {
-    publicKey: (serial, nodeId, windowEndMs) => source.book.publicKey(serial, nodeId, windowEndMs),
+    publicKey: (serial, nodeId, closedAtMs) => source.book.publicKey(serial, nodeId, closedAtMs),
   });
   for (const [nodeId, head] of source.heads) {
     const link = reached.get(nodeId)?.get(`${head.epoch}/${head.seq}`);

@@ -179,9 +179,12 @@ export class Enforcer {
     removals: readonly SubscriptionId[],
   ): Promise<ChangeResult[]> {
     const results: ChangeResult[] = [];
-    // Both engines ask for the same reading; one is enough.
+    // Engines that ask at the same time share one reading.
     let reading: Promise<void> | undefined;
-    const readOnce = (): Promise<void> => (reading ??= this.deps.beforeRemoval());
+    const readOnce = (): Promise<void> =>
+      (reading ??= this.deps.beforeRemoval().finally(() => {
+        reading = undefined;
+      }));
     await Promise.all(
       [...this.deps.engines.all()].map(async ([name, engine]) => {
         // Who cannot be given what was ordered does not keep what he had.

@@ -47,16 +47,23 @@ export class EngineHost {
       const had = before.inbounds.filter((inbound) => inbound.engine === name);
       const current = this.running.get(name);
       if (current !== undefined && JSON.stringify(had) === JSON.stringify(wanted)) continue;
+      const factory = this.factories.get(name);
+      // Made first: a configuration that the engine refuses leaves the old one running.
+      let made: ReturnType<EngineFactory> | undefined;
+      try {
+        made = wanted.length === 0 ? undefined : factory?.(wanted);
+      } catch (error) {
+        this.problems.set(name, error instanceof Error ? error.message : String(error));
+        this.log.error({ engine: name, error }, 'the engine refuses its configuration');
+        continue;
+      }
       if (current !== undefined) {
         await beforeStop(current);
         await current.stop();
         this.running.delete(name);
       }
       this.problems.delete(name);
-      if (wanted.length === 0) continue;
-      const factory = this.factories.get(name);
-      if (factory === undefined) continue;
-      const made = factory(wanted);
+      if (made === undefined) continue;
       if ('engine' in made) this.running.set(name, made.engine);
       else {
         this.problems.set(name, made.problem);

@@ -3,7 +3,7 @@
 // other and nothing is issued to a node that is being revoked.
 import type { Client } from '@penstock/db/pool';
 import { run, statement, type Runner } from '@penstock/db/statement';
-import type { NodeId } from '@penstock/domain/ids';
+import { newId, type NodeId } from '@penstock/domain/ids';
 import { REVOKED_CHANNEL, type CertificateRecord } from '@penstock/rpc/revocation';
 import type { IssuedCertificate } from './ca.js';
 
@@ -141,10 +141,18 @@ const notifyRevoked = statement<Record<string, unknown>>(
   'SELECT pg_notify($1, $2)',
 );
 
+// Its customers are served elsewhere or nowhere: whatever may change access leaves a row in its own transaction.
+const insertNodeChange = statement(
+  'identity.node_change',
+  `INSERT INTO access_change (tenant_id, change_id, node_id, cause)
+   SELECT coalesce(n.owner_tenant_id, p.tenant_id), $2, n.node_id, 'node' FROM node n, platform p WHERE n.node_id = $1`,
+);
+
 /** Revokes all certificates, marks the node and tells every process, all at the commit. Returns how many. */
 export async function revokeAll(db: Client, nodeId: NodeId, reason: string, now: Date): Promise<number> {
   const revoked = await run(db, revokeCertificates, [nodeId, now, reason]);
   await run(db, revokeNodeRow, [nodeId]);
+  await run(db, insertNodeChange, [nodeId, newId()]);
   await run(db, notifyRevoked, [REVOKED_CHANNEL, nodeId]);
   return revoked.length;
 }
