@@ -57,8 +57,14 @@ export interface Scheduler {
 export function createScheduler(options: SchedulerOptions): Scheduler {
   const { clock, log, metrics, heartbeatMs, random } = options;
   const pool = createPool(options.databaseUrl, { applicationName: 'penstock-scheduler', max: 20, log });
-  // Decisions never wait for a connection behind nodes that come back.
-  const decisions = createPool(options.databaseUrl, { applicationName: 'penstock-decisions', max: 2, log });
+  // Decisions never wait for a connection behind nodes that come back. Their commits need not wait for the disk either:
+  // one that a crash of the server takes back brings its access_change rows back with it, and an order goes out only
+  // after the commit of its revision, which makes everything before it durable.
+  const decisions = createPool(withSetting(options.databaseUrl, 'synchronous_commit=off'), {
+    applicationName: 'penstock-decisions',
+    max: 2,
+    log,
+  });
   const partitionsPool = createPool(options.partitionsDatabaseUrl, {
     applicationName: 'penstock-partitions',
     max: 1,
@@ -140,4 +146,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       await pool.end();
     },
   };
+}
+
+/** The same address with a server setting for its sessions. */
+function withSetting(url: string, setting: string): string {
+  const parsed = new URL(url);
+  const before = parsed.searchParams.get('options');
+  parsed.searchParams.set('options', `${before === null ? '' : `${before} `}-c ${setting}`);
+  return parsed.href;
 }

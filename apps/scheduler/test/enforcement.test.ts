@@ -345,6 +345,21 @@ describe('a node is told who has access', () => {
   }, 120_000);
 });
 
+it('a change that comes while a node comes back has its order, and its proof', async () => {
+  const tenantId = await world.tenant();
+  const nodeId = await world.node();
+  const planId = await world.plan(tenantId, [nodeId]);
+  const agent = await world.agent(scheduler, nodeId);
+  for (let n = 0; n < 15; n++) {
+    const [sub] = await Promise.all([
+      world.subscribe(tenantId, planId),
+      agent.connect(scheduler.port, n % 2 === 0 ? {} : { appliedDigest: Buffer.alloc(32, n) }),
+    ]);
+    await eventually(() => agent.has(sub.subscriptionId));
+    await eventually(async () => (await world.orders(sub))[0]?.state === 'confirmed');
+  }
+});
+
 it('nodes that come back all at once are admitted bit by bit, and every one of them converges', async () => {
   const narrow = await world.scheduler({ admission: { openMax: 2, queueMax: 10, retryMs: 20 } });
   const tenantId = await world.tenant();

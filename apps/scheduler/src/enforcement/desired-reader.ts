@@ -2,7 +2,7 @@
 // open costs its subscription the access here (fail closed) and is counted; it never stops the node.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Pool } from '@penstock/db/pool';
-import type { NodeId } from '@penstock/domain/ids';
+import { ZERO_ID, type NodeId } from '@penstock/domain/ids';
 import { accessDigest } from '@penstock/ledger/state-digest';
 import type { Logger } from '@penstock/service/logger';
 import { openSecret } from '@penstock/service/secret-box';
@@ -16,7 +16,14 @@ import {
   type InboundRow,
   type NodeProfile,
 } from './access.js';
-import { findDesired, listDesired, listInbounds, type DesiredRow, type PendingRow } from './desired.store.js';
+import {
+  findDesired,
+  findPendingChanges,
+  listDesired,
+  listInbounds,
+  type DesiredRow,
+  type PendingRow,
+} from './desired.store.js';
 import { HeldEntries } from './held-entries.js';
 import type { OpenOrder, PendingChange } from './plan.js';
 
@@ -41,6 +48,18 @@ export interface DesiredState {
   entries: HeldEntries;
 }
 
+/** The same with the changes that it settles. */
+export interface WholeState {
+  own: NodeConfigState;
+  desired: Map<string, Buffer>;
+  entries: HeldEntries;
+  pending: PendingChange[];
+  /** Changes of the node itself. */
+  ownChanges: PendingChange[];
+}
+
+/** Changes that wait for a node that comes back, at most; more become deltas afterwards. */
+const WHOLE_CHANGES_MAX = 200_000;
 /** Rows encoded before other work gets a turn (about 20 µs each). */
 const ROWS_A_TURN = 100;
 
@@ -73,6 +92,38 @@ export class DesiredReader {
       }
     }
     return { access, entries: new HeldEntries(digests) };
+  }
+
+  /**
+   * Everything the node should have, and the changes that this settles. The changes are read last and bring what holds
+   * with them: one that came while the state was being read has its order too, and none is settled unseen. null: the
+   * lease has another fence.
+   */
+  async readWhole(nodeId: NodeId, fence: bigint): Promise<WholeState | null> {
+    for (;;) {
+      const own = await this.readConfig(nodeId);
+      const { access: desired, entries } = await this.readAll(own.profile);
+      const rows = await findPendingChanges(this.deps.pool, nodeId, fence, WHOLE_CHANGES_MAX);
+      if (rows === null) return null;
+      const ownRows = rows.filter((row) => row.subscriptionId === ZERO_ID);
+      // The node itself may have changed since its configuration was read.
+      if (ownRows.length > 0 && !(await this.readConfig(nodeId)).config.equals(own.config)) continue;
+      const pending = rows
+        .filter((row) => row.subscriptionId !== ZERO_ID)
+        .map((row) => this.pendingOf(own.profile, row));
+      for (const { subscriptionId, access } of pending) {
+        const key = keyOfId(subscriptionId);
+        if (access === null) {
+          desired.delete(key);
+          entries.delete(key);
+        } else {
+          desired.set(key, access);
+          entries.set(key, accessDigest(bytesOfId(subscriptionId), access));
+        }
+      }
+      const ownChanges = ownRows.map((row) => ({ ...row, access: null }));
+      return { own, desired, entries, pending, ownChanges };
+    }
   }
 
   /** What these open orders' subscriptions should have now. */

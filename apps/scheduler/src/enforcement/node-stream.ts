@@ -16,7 +16,7 @@ import type { Logger } from '@penstock/service/logger';
 import type { CloseReason, SchedulerMetrics } from '../metrics.js';
 import { keyOfId } from './access.js';
 import { backoffMs, type BackoffRule } from './backoff.js';
-import type { DesiredReader, NodeConfigState } from './desired-reader.js';
+import type { DesiredReader, NodeConfigState, WholeState } from './desired-reader.js';
 import { findPendingChanges } from './desired.store.js';
 import {
   findRevisionDigests,
@@ -39,8 +39,6 @@ import {
 
 /** Changes that one delta takes at most; the rest goes with the next. */
 const PENDING_ROWS_MAX = 2_000;
-/** Changes that wait for a node that comes back. */
-const RETURN_ROWS_MAX = 200_000;
 /** Entries in one message, with room left for its frame. */
 export const ENTRIES_BYTES_MAX = MESSAGE_BYTES_MAX - 64 * 1024;
 const ACKNOWLEDGEMENTS_QUEUED_MAX = 4;
@@ -239,8 +237,6 @@ export class NodeStream {
   private async comeBack(hello: Hello): Promise<void> {
     const { pool, reader } = this.deps;
     this.dirty = false;
-    const rows = await findPendingChanges(pool, this.nodeId, this.fence, RETURN_ROWS_MAX);
-    if (rows === null) return this.fenced();
     let open = await listOpenOrders(pool, this.nodeId);
     const asked = await findRevisionDigests(pool, this.nodeId, [
       hello.appliedRevision,
@@ -253,17 +249,11 @@ export class NodeStream {
       const proven = await this.storeProof(ack, orders, applied, null);
       open = open.filter((order) => !proven.has(order));
     }
-    this.own = await reader.readConfig(this.nodeId);
-    const { config, profile } = this.own;
-    const { access: desired, entries } = await reader.readAll(profile);
-    this.entries = entries;
-    const digest = this.entries.digest(config);
-    const pending = rows
-      .filter((row) => row.subscriptionId !== ZERO_ID)
-      .map((row) => ({ ...row, access: desired.get(keyOfId(row.subscriptionId)) ?? null }));
-    const ownChanges = rows
-      .filter((row) => row.subscriptionId === ZERO_ID)
-      .map((row) => ({ ...row, access: null }));
+    const whole = await reader.readWhole(this.nodeId, this.fence);
+    if (whole === null) return this.fenced();
+    const { desired, pending, ownChanges } = whole;
+    const digest = this.take(whole);
+    const { config } = whole.own;
     const known = hello.appliedRevision > 0n;
     if (known && open.length === 0 && digest.equals(hello.appliedDigest)) {
       const settled = [...pending, ...ownChanges];
@@ -286,25 +276,26 @@ export class NodeStream {
 
   /** The whole state, after a proof that failed. */
   private async sendSnapshot(): Promise<void> {
-    const { pool, reader } = this.deps;
     this.dirty = false;
-    const rows = await findPendingChanges(pool, this.nodeId, this.fence, RETURN_ROWS_MAX);
-    if (rows === null) return this.fenced();
-    this.own = await reader.readConfig(this.nodeId);
-    const { access: desired, entries } = await reader.readAll(this.own.profile);
-    this.entries = entries;
-    const digest = this.entries.digest(this.own.config);
-    const pending = rows
-      .filter((row) => row.subscriptionId !== ZERO_ID)
-      .map((row) => ({ ...row, access: desired.get(keyOfId(row.subscriptionId)) ?? null }));
+    const whole = await this.deps.reader.readWhole(this.nodeId, this.fence);
+    if (whole === null) return this.fenced();
+    const { desired, pending, ownChanges } = whole;
+    const digest = this.take(whole);
     const plan = planReturn(desired, pending, [...this.unproven.values()]);
-    for (const row of rows) if (row.subscriptionId === ZERO_ID) plan.settled.push({ ...row, access: null });
+    plan.settled.push(...ownChanges);
     this.repairAt = null;
     this.refused = false;
     await this.issue(plan, digest, this.acknowledged, (revision) =>
       this.snapshotMessages(desired, revision, digest),
     );
     this.deps.metrics.messages.inc({ kind: 'snapshot' });
+  }
+
+  /** Makes the state as it was read the one that the node is to have; returns its digest. */
+  private take({ own, entries }: WholeState): Buffer {
+    this.own = own;
+    this.entries = entries;
+    return entries.digest(own.config);
   }
 
   private async sendDelta(due: Unproven[]): Promise<void> {
