@@ -12,6 +12,7 @@ import type { EngineFactory } from './host.js';
 import { WireguardEngine } from './wireguard/wireguard.engine.js';
 import { XrayEngine } from './xray/xray.engine.js';
 import type { XrayInbound } from './xray/config.js';
+import { dropEgressFirewall } from './xray/egress-firewall.js';
 import { processesOn } from './xray/proc.js';
 
 const xraySettings = z.looseObject({
@@ -70,6 +71,8 @@ export function engineFactories(deps: MakeDeps): ReadonlyMap<EngineName, EngineF
 async function endLeftoverXray({ config, onDied }: MakeDeps): Promise<void> {
   const lives = await processesOn(join(config.AGENT_DIR, 'xray', 'config.json'));
   for (const life of lives) process.kill(life.pid, 'SIGKILL');
+  // Where nothing was left, or nft cannot be run, there is nothing to take down.
+  await dropEgressFirewall(join(config.AGENT_DIR, 'xray')).catch(() => undefined);
   if (lives.length > 0) onDied('xray');
 }
 

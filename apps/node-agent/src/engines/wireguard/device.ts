@@ -11,7 +11,7 @@ import { z } from 'zod';
 import { AppError } from '@penstock/domain/errors';
 import { kernelBootId, processLife, stillRuns } from '../process-life.js';
 import type { Channel } from './channel.js';
-import { run } from './command.js';
+import { run } from '../command.js';
 import { writeDurably } from './peer-book.js';
 import { UapiChannel } from './uapi.channel.js';
 import { WgChannel } from './wg.channel.js';

@@ -1,8 +1,8 @@
 // Addresses, MTU, forwarding and the firewall of the interface. Everything here may be repeated at any time.
 import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { formatCidr, parseCidr } from './address.js';
-import { run } from './command.js';
+import { formatCidr, parseCidr } from '../address.js';
+import { run } from '../command.js';
 import { applyFirewall, nodeAddresses } from './firewall.js';
 import type { FirewallOptions } from './firewall.js';
 

@@ -2,8 +2,8 @@
 import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
 import { wireguardKeyBytes, wireguardPublicKey } from '@penstock/domain/wireguard-keys';
-import { addressBits, parseCidr } from './address.js';
-import type { Cidr } from './address.js';
+import { addressBits, parseCidr } from '../address.js';
+import type { Cidr } from '../address.js';
 import type { DeviceOptions } from './device.js';
 import type { FirewallOptions } from './firewall.js';
 

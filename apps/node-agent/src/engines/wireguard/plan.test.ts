@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import type { Access } from '@penstock/domain/access';
 import { newId } from '@penstock/domain/ids';
 import type { DeviceId, SubscriptionId, TenantId } from '@penstock/domain/ids';
-import { parseCidr } from './address.js';
+import { parseCidr } from '../address.js';
 import type { PeerEntry } from './peer-book.js';
 import { admittedBy, desiredPeersOf, indexPeers, planPeers } from './plan.js';
 import type { DesiredPeer } from './plan.js';

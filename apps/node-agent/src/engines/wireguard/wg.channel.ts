@@ -1,7 +1,7 @@
 // The kernel module by the wg command (which also speaks to wireguard-go, so its tests run on that). Keys travel by
 // stdin; public keys may be argv. A read costs a process (15 ms at 1,000 peers), a removal 4 ms.
 import type { Channel } from './channel.js';
-import { run } from './command.js';
+import { run } from '../command.js';
 import { counter, newPeer, PEERS_MAX, PEERS_PER_MESSAGE_MAX, unreadable } from './uapi.js';
 import type { EngineDevice, PeerSetting } from './uapi.js';
 

@@ -18,7 +18,7 @@ import { AppError } from '@penstock/domain/errors';
 import { ZERO_ID } from '@penstock/domain/ids';
 import type { DeviceId, SubscriptionId, TenantId } from '@penstock/domain/ids';
 import type { CounterReading, CutResult, Engine, EngineHealth, EngineState } from '../engine.js';
-import { run } from './command.js';
+import { run } from '../command.js';
 import { isAlive, missingPrivilege, openDevice, removeDevice } from './device.js';
 import type { Device } from './device.js';
 import { removeFirewall } from './firewall.js';

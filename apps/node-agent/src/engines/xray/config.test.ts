@@ -25,6 +25,7 @@ const input: ConfigInput = {
   blockPrivateEgress: true,
   allowEgress: [],
   ownAddresses: ['198.18.0.1', '2a00::1'],
+  mark: 0x5000_0001,
 };
 
 function access(flow: '' | 'xtls-rprx-vision' = ''): Access {
@@ -54,7 +55,12 @@ describe('the rendered configuration', () => {
     expect(config.routing.rules[0]?.inboundTag).toEqual(['api']);
     expect(config.routing.rules[1]?.ip).toContain('2a00::1/128');
     // The first outbound takes what no rule names.
-    expect(config.outbounds[0]?.tag).toBe('direct');
+    expect(config.outbounds[0]).toMatchObject({
+      tag: 'direct',
+      streamSettings: { sockopt: { mark: 0x5000_0001 } },
+    });
+    const unmarked = JSON.parse(renderConfig({ ...input, mark: null }, [])) as Rendered;
+    expect(unmarked.outbounds[0]).toEqual({ tag: 'direct', protocol: 'freedom', settings: {} });
   });
 
   test('a user counts under the subscription’s id on every inbound; Vision only where the connection is secured', () => {

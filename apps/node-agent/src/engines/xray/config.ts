@@ -46,6 +46,8 @@ export interface ConfigInput {
   allowEgress: readonly string[];
   /** Addresses of this machine: blocked with the private ones, but no reason for a restart when they change. */
   ownAddresses: readonly string[];
+  /** Socket mark of customers' connections, for the firewall (egress-firewall.ts); null where none can be set. */
+  mark: number | null;
 }
 
 /** What an inbound holds of one subscription. The email in Xray is the subscription's id. */
@@ -99,11 +101,15 @@ function document(input: ConfigInput, accesses: readonly Access[]): object {
       ...input.inbounds.map((inbound) => vlessInbound(inbound, accesses)),
     ],
     outbounds: [
-      { tag: DIRECT_TAG, protocol: 'freedom', settings: {} },
+      {
+        ...{ tag: DIRECT_TAG, protocol: 'freedom', settings: {} },
+        ...(input.mark === null ? {} : { streamSettings: { sockopt: { mark: input.mark } } }),
+      },
       { tag: BLOCKED_TAG, protocol: 'blackhole', settings: {} },
     ],
     routing: {
-      // Names are resolved for the rules too, so a name that points to a private address is blocked.
+      // Names are resolved for the rules too, so a name that points to a private address is blocked. Freedom asks again
+      // when it dials: whoever answers differently then is stopped by the firewall.
       domainStrategy: 'IPOnDemand',
       rules: [
         { inboundTag: [API_TAG], outboundTag: API_TAG },

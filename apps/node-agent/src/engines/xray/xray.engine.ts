@@ -16,6 +16,7 @@ import { bounded, XrayApi } from './api.js';
 import { isUuid, renderConfig, staticHash, userOf, validateAccess, validateInbounds } from './config.js';
 import type { ConfigInput, XrayInbound } from './config.js';
 import { Cutter } from './cut.js';
+import { dropEgressFirewall, egressMark, raiseEgressFirewall } from './egress-firewall.js';
 import { OwnersFile } from './owners-file.js';
 import { bootOf } from './proc.js';
 import { XrayProcess } from './process.js';
@@ -29,6 +30,8 @@ const READY_POLL_MS = 20;
 const SWEEP_INTERVAL_MS = 5_000;
 /** How often the number of users is compared; 11–50 ms at 50,000. */
 const DRIFT_INTERVAL_MS = 60_000;
+/** How often the firewall is put up again, should somebody have flushed it; one nft process of 10 ms. */
+const FIREWALL_INTERVAL_MS = 60_000;
 const HEALTH_TIMEOUT_MS = 2_000;
 /** Streams refused within this are ended by one call. */
 const REFUSED_BATCH_MS = 20;
@@ -80,6 +83,8 @@ export class XrayEngine implements Engine {
   #attached: Attached | null = null;
   #problem = 'Xray was not started yet';
   #version = '';
+  /** What was last said of the firewall, so that it is said once. */
+  #firewallProblem = '';
   #queue: Promise<unknown> = Promise.resolve();
   #refused: { ref: SocketRef; id: SubscriptionId }[] = [];
 
@@ -139,7 +144,10 @@ export class XrayEngine implements Engine {
       const fields = { subscriptionId: id.slice(0, 8), reason };
       if (!ended) this.#options.log.warn(fields, 'cut is unproven');
       if (unattributed !== undefined) {
-        this.#options.log.warn({ ...fields, count: unattributed }, 'sockets of unknown owner were ended by address');
+        this.#options.log.warn(
+          { ...fields, count: unattributed },
+          'sockets of unknown owner were ended by address',
+        );
       }
     }
     return results;
@@ -217,6 +225,7 @@ export class XrayEngine implements Engine {
       await this.#process.adopt(staticHash(this.#configInput()));
       await this.#process.stop();
       await this.#process.endOrphans();
+      await this.#dropFirewall();
       await this.#process.release();
       this.#problem = 'Xray was stopped';
     });
@@ -224,6 +233,7 @@ export class XrayEngine implements Engine {
 
   async #start(wanted: Map<SubscriptionId, Access>): Promise<void> {
     this.#version = await this.#process.version();
+    await this.#raiseFirewall();
     if (this.#attached === null || !(await this.#process.alive())) {
       await this.#letGo();
       if (!(await this.#adoptOnly())) await this.#startFresh(wanted);
@@ -342,6 +352,11 @@ export class XrayEngine implements Engine {
       timers: [
         every(SWEEP_INTERVAL_MS, () => this.#sweep(attached)),
         every(DRIFT_INTERVAL_MS, () => this.#alone(() => this.#compareNumbers(attached))),
+        every(FIREWALL_INTERVAL_MS, () =>
+          this.#alone(async () => {
+            if (this.#attached === attached) await this.#raiseFirewall();
+          }),
+        ),
       ],
     };
     this.#attached = attached;
@@ -459,9 +474,39 @@ export class XrayEngine implements Engine {
     }
   }
 
+  /** Without it the routing rule stands alone, so the node serves all the same, and the log says so once. */
+  async #raiseFirewall(): Promise<void> {
+    let problem = 'no CAP_NET_ADMIN';
+    try {
+      if (canDestroySockets()) {
+        await raiseEgressFirewall(this.#options);
+        problem = '';
+      }
+    } catch (error) {
+      problem = error instanceof AppError ? error.message : 'nft failed';
+    }
+    if (problem !== '' && problem !== this.#firewallProblem) {
+      const fields = { reason: problem };
+      this.#options.log.warn(
+        fields,
+        'no egress firewall: a name that changes its address reaches private networks',
+      );
+    }
+    this.#firewallProblem = problem;
+  }
+
+  async #dropFirewall(): Promise<void> {
+    if (!canDestroySockets()) return;
+    await dropEgressFirewall(this.#options.dir).catch((error: unknown) => {
+      // It matches nothing without an Xray that sets the mark.
+      this.#options.log.warn({ error }, 'the egress firewall was left behind');
+    });
+  }
+
   #configInput(): ConfigInput {
-    const { inbounds, blockPrivateEgress, allowEgress } = this.#options;
-    return { inbounds, blockPrivateEgress, allowEgress, ownAddresses: [], paths: this.#process.paths };
+    const { inbounds, blockPrivateEgress, allowEgress, dir } = this.#options;
+    const mark = canDestroySockets() ? egressMark(dir) : null;
+    return { inbounds, blockPrivateEgress, allowEgress, mark, ownAddresses: [], paths: this.#process.paths };
   }
 
   /** Runs changes one after another, in the order they were asked for. */

@@ -1,5 +1,5 @@
-// Runs ip, nft, wg and wireguard-go: argv arrays only, bounded in time and output. Secrets never travel in argv:
-// they go in through stdin.
+// Runs ip, nft, wg and wireguard-go for the engines: argv arrays only, bounded in time and output. Secrets never
+// travel in argv: they go in through stdin.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
