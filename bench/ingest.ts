@@ -203,13 +203,14 @@ async function sumOfSlices(sql: Sql): Promise<bigint> {
 }
 
 async function prepareAnchor(ground: Ground, sql: Sql): Promise<string> {
-  await sql.query(`CREATE TABLE anchor (node_id uuid, seq bigint, subscription_id uuid, engine smallint, at timestamptz,
-    up_bytes bigint, down_bytes bigint)`);
+  // The same facts as a sample in the ledger, as a row.
+  await sql.query(`CREATE TABLE anchor (tenant_id uuid, node_id uuid, epoch integer, seq bigint, subscription_id uuid,
+    engine smallint, meter bigint, delta_up bigint, delta_down bigint, cumulative_up bigint, cumulative_down bigint)`);
   const file = join(ground.dir, 'anchor.bin');
   const out = openSync(file, 'w');
   writeSync(out, Buffer.concat([Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1'), Buffer.alloc(8)]));
   const chunk = 10_000;
-  const widths = [16, 8, 16, 2, 8, 8, 8];
+  const widths = [16, 16, 4, 8, 16, 2, 8, 8, 8, 8, 8];
   const width = 2 + widths.reduce((sum, w) => sum + 4 + w, 0);
   for (let first = 0; first < ANCHOR_ROWS; first += chunk) {
     const bytes = Buffer.alloc(width * chunk);

