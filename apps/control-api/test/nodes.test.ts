@@ -17,6 +17,7 @@ import { nodeGroup } from '../src/node-groups/node-groups.schema.js';
 import { node, nodePage } from '../src/nodes/nodes.schema.js';
 import { parseSubnet } from '../src/nodes/subnet.js';
 import { make, reality, scene, vless, wireguard, type Scene } from './scene.js';
+import { validateInbounds } from '../../node-agent/src/engines/xray/config.js';
 import { ABSENT, createWorld, type Person, type World } from './world.js';
 
 let world: World;
@@ -111,6 +112,12 @@ test('400: addresses, ports, tags, subnets and engines that cannot be', async ()
     ['inbounds', { inbounds: [{ ...vless, port: 0 }] }],
     ['inbounds', { inbounds: [{ ...vless, port: 65_536 }] }],
     ['inbounds', { inbounds: [{ ...vless, tag: 'A B' }] }],
+    ['inbounds', { inbounds: [{ ...vless, tag: '-a' }] }],
+    ['inbounds', { inbounds: [{ ...vless, tag: 'a'.repeat(33) }] }],
+    ['inbounds', { inbounds: [{ ...vless, tag: 'api' }] }],
+    ['inbounds', { inbounds: [{ ...vless, tag: 'direct' }] }],
+    ['inbounds', { inbounds: [{ ...wireguard, tag: 'blocked' }] }],
+    ['inbounds', { inbounds: [wireguard, { ...wireguard, tag: 'wg-2', port: 51_999 }] }],
     ['inbounds', { inbounds: [{ ...vless, engine: 'openvpn' }] }],
     ['inbounds', { inbounds: [{ ...vless, privateKey: 'mine' }] }],
     ['inbounds', { inbounds: [{ ...reality, serverNames: [] }] }],
@@ -126,6 +133,14 @@ test('400: addresses, ports, tags, subnets and engines that cannot be', async ()
     expect(answer.body, JSON.stringify(change)).toMatchObject({ status: 400, code: 'invalid_input' });
     expect(String(answer.body['field']).split('.')[0], JSON.stringify(change)).toBe(field);
   }
+});
+
+test('201: the longest tag that is taken is one that the node’s Xray takes', async () => {
+  const tag = `0${'-'.repeat(31)}`;
+  const body = { name: 'long', address: 'n.example.org', inbounds: [{ ...vless, tag }] };
+  expect((await world.ask('POST', '/api/v1/nodes', { as: own.admin, body })).status).toBe(201);
+  const inbound = { tag, listen: '0.0.0.0', port: vless.port, security: 'none' as const };
+  expect(() => validateInbounds([inbound])).not.toThrow();
 });
 
 test.each([

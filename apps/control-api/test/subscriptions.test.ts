@@ -255,6 +255,20 @@ test('a key that another tenant’s device has is refused, and free again when t
   expect((await claim()).status).toBe(201);
 });
 
+test('the key of a node, own, shared or another tenant’s, is no device’s', async () => {
+  const keys = await world.sql<{ key: string }>(
+    `SELECT DISTINCT settings ->> 'publicKey' AS key FROM inbound WHERE engine = 'wireguard'`,
+  );
+  expect(keys.length).toBeGreaterThan(1);
+  const id = String((await create()).body['subscriptionId']);
+  for (const { key } of keys) {
+    const body = { name: 'the node', publicKey: key };
+    expect((await ask('POST', at(id, '/devices'), { body })).body).toMatchObject({
+      ...{ status: 409, code: 'conflict', field: 'publicKey' },
+    });
+  }
+});
+
 test('access: 409 until a device has its address, then what a client connects with; looked at by those who may', async () => {
   const path = at(own.subscriptionId, '/access');
   expect((await world.ask('GET', path, { as: auditor })).body).toMatchObject({

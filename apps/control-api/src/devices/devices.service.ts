@@ -56,7 +56,9 @@ export class DevicesService {
       const publicText = own === null ? request.publicKey : wireguardPublicKey(own);
       const publicKey = wireguardKeyBytes(publicText, 'publicKey');
       if (!(await store.claimKey(acting, publicKey, deviceId))) {
-        throw new AppError('conflict', 'publicKey: another device has this key', { field: 'publicKey' });
+        throw new AppError('conflict', 'publicKey: another device or a node has this key', {
+          field: 'publicKey',
+        });
       }
       const place = privateKeyPlace(actor.tenantId, deviceId);
       const privateKey =

@@ -1,5 +1,5 @@
 // WireGuard devices of a subscription. A removed device keeps its row, because late usage still names it.
-import type { DeviceId, SubscriptionId } from '@penstock/domain/ids';
+import type { DeviceId, NodeId, SubscriptionId } from '@penstock/domain/ids';
 import { run, statement } from '@penstock/db/statement';
 import type { Acting } from '../database.js';
 
@@ -28,9 +28,16 @@ const claim = statement<{ claimed: boolean }>(
   `INSERT INTO device_key (public_key, device_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true AS claimed`,
 );
 
-/** False when a living device, of whatever tenant, has this key: WireGuard knows a peer by its key alone. */
-export async function claimKey({ client }: Acting, publicKey: Buffer, deviceId: DeviceId): Promise<boolean> {
-  return (await run(client, claim, [publicKey, deviceId])).length === 1;
+/**
+ * False when a living device, of whatever tenant, or a node has this key: WireGuard knows a peer by its key alone, and
+ * takes none that has its own. A node's key is claimed under the node's id and never let go.
+ */
+export async function claimKey(
+  { client }: Acting,
+  publicKey: Buffer,
+  owner: DeviceId | NodeId,
+): Promise<boolean> {
+  return (await run(client, claim, [publicKey, owner])).length === 1;
 }
 
 const release = statement(

@@ -15,7 +15,14 @@ export const hostAddress = z
     message: 'must be a host name or an IP address',
   });
 
-const tag = z.string().regex(/^[a-z0-9-]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and -');
+/** Names that the node's Xray has for parts of its own. */
+const RESERVED_TAGS = ['api', 'direct', 'blocked'];
+
+/** The node's rule too: a tag that passes here starts there. */
+const tag = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'must be 1 to 32 of a-z, 0-9 and -, not starting with -')
+  .refine((value) => !RESERVED_TAGS.includes(value), `must not be ${RESERVED_TAGS.join(', ')}`);
 const port = z.number().int().min(1).max(65_535);
 
 const subnet = z.string().transform((value, context) => {
@@ -74,6 +81,11 @@ export const newNode = z.strictObject({
     .refine(
       (list) => unique(list.map((inbound) => `${inbound.engine} ${inbound.port}`)),
       'must not use a port twice',
+    )
+    // A node has one interface; its subnets may be several.
+    .refine(
+      (list) => list.filter((inbound) => inbound.engine === 'wireguard').length <= 1,
+      'must not hold two of WireGuard',
     ),
 });
 export type NewNode = z.output<typeof newNode>;

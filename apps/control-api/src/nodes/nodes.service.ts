@@ -3,11 +3,13 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { newId, type NodeGroupId, type NodeId } from '@penstock/domain/ids';
+import { wireguardKeyBytes } from '@penstock/domain/wireguard-keys';
 import { sealSecret } from '@penstock/service/secret-box';
 import { nodeChanged } from '../access-change.store.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
+import { claimKey } from '../devices/devices.store.js';
 import type { Actor } from '../http/actor.js';
 import { pageOf, type Page, type PageQuery } from '../http/fields.js';
 import { addNodeToGroup, getNodeGroup } from '../node-groups/node-groups.service.js';
@@ -71,6 +73,7 @@ export class NodesService {
       return { tag: inbound.tag, engine: inbound.engine, port: inbound.port, settings, secret: sealed };
     });
     await store.insertInbounds(acting, nodeId, rows);
+    await this.#claimKeys(acting, nodeId, rows);
     await nodeChanged(acting, nodeId);
     const node = await this.getIn(acting, nodeId);
     await appendAudit(acting, { action: 'node.create', entity: 'node', entityId: nodeId, after: node });
@@ -127,6 +130,15 @@ export class NodesService {
       });
     }
     return groups;
+  }
+
+  /** A device with the node's own key could never be its peer, so the key is no device's from now on. */
+  async #claimKeys(acting: Acting, nodeId: NodeId, rows: store.NewInboundRow[]): Promise<void> {
+    for (const { engine, settings } of rows) {
+      if (engine !== 'wireguard') continue;
+      if (await claimKey(acting, wireguardKeyBytes(settings['publicKey'], 'publicKey'), nodeId)) continue;
+      throw new AppError('conflict', 'publicKey: a device has this key', { field: 'publicKey' });
+    }
   }
 
   #view(row: store.NodeRow, inbounds: store.InboundRow[]): Node {
