@@ -23,6 +23,7 @@ const lockHeads = statement<LockedHead>(
    FROM stream_head WHERE node_id = ANY ($1::uuid[]) ORDER BY node_id FOR UPDATE`,
 );
 
+// The payloads are the last parameter: pg's writer copies what it has whenever it must grow.
 const append = statement<Record<string, never>>(
   'ledger.append',
   `WITH frame AS (
@@ -33,14 +34,14 @@ const append = statement<Record<string, never>>(
    ), slice AS (
      INSERT INTO ledger_slice (accepted_on, tenant_id, node_id, epoch, seq, opened, rows, digest, prev_digest, payload)
      SELECT $1::date, t, n, e, q, o, r, d, p, b
-     FROM unnest($12::uuid[], $13::uuid[], $14::int4[], $15::int8[], $16::int4[], $17::int4[], $18::bytea[], $19::bytea[], $20::bytea[])
+     FROM unnest($19::uuid[], $20::uuid[], $21::int4[], $22::int8[], $23::int4[], $24::int4[], $25::bytea[], $26::bytea[], $27::bytea[])
        AS i (t, n, e, q, o, r, d, p, b)
    ), head AS (
      UPDATE stream_head AS s SET epoch = i.e, seq = i.q, digest = i.d, accepted_at = $2::timestamptz
-     FROM unnest($21::uuid[], $22::int4[], $23::int8[], $24::bytea[]) AS i (n, e, q, d) WHERE s.node_id = i.n
+     FROM unnest($12::uuid[], $13::int4[], $14::int8[], $15::bytea[]) AS i (n, e, q, d) WHERE s.node_id = i.n
    )
    INSERT INTO slice_head (tenant_id, node_id, digest)
-   SELECT t, n, d FROM unnest($25::uuid[], $26::uuid[], $27::bytea[]) AS i (t, n, d)
+   SELECT t, n, d FROM unnest($16::uuid[], $17::uuid[], $18::bytea[]) AS i (t, n, d)
    ON CONFLICT (tenant_id, node_id) DO UPDATE SET digest = excluded.digest`,
 );
 
@@ -80,9 +81,9 @@ export async function appendFrames(
     acceptedAt.toISOString().slice(0, 10),
     acceptedAt,
     ...frameColumns(frames),
-    ...sliceColumns(frames),
     ...headColumns(frames),
     ...sliceEndColumns(frames),
+    ...sliceColumns(frames),
   ]);
   await writeMarks(client, frames);
   await writeQuarantine(client, frames, acceptedAt);

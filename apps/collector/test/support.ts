@@ -46,7 +46,10 @@ export async function startCollector(
   options: Partial<CollectorOptions> & { timers?: boolean } = {},
 ): Promise<RunningCollector> {
   const metrics = createMetrics();
-  const pool = createPool(keyedSessions(db.url('penstock_collector')), { applicationName: 'collector-test', max: 8 });
+  const pool = createPool(keyedSessions(db.url('penstock_collector')), {
+    applicationName: 'collector-test',
+    max: 8,
+  });
   const collector = new Collector({
     pool,
     clock: systemClock,
