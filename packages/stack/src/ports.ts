@@ -16,7 +16,7 @@ export interface PortWish {
   /** Asked for by the operator: taken as it is, or refused with a clear sentence. */
   fixed?: number | undefined;
   /** Tried before a random one. */
-  preferred?: number;
+  preferred?: number | undefined;
   /** Somebody outside knows the remembered port: kept, also while something (an adopted process) listens on it. */
   pinned?: boolean;
   protocol?: 'tcp' | 'udp';

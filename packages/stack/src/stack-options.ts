@@ -18,7 +18,12 @@ export interface StackOptions {
   /** Register this machine as the node "local" (its agent is added by addAgent with joinTokenFile localTokenFile). */
   localNode?: boolean | { address: string };
   /** Ports that the operator asks for; picked and remembered otherwise. */
-  ports?: { api?: number | undefined; postgresql?: number | undefined };
+  ports?: {
+    api?: number | undefined;
+    /** Taken when it is free: for the one stack of a machine that people open. */
+    apiPreferred?: number;
+    postgresql?: number | undefined;
+  };
   /** Address that the API listens on. */
   httpHost?: string;
   /** Address that the edges for nodes listen on; default 127.0.0.1. */

@@ -236,7 +236,10 @@ class RunningStack implements Stack {
     const { options } = this;
     this.ports['postgresql'] = this.postgres.port;
     const behindCaddy = options.edge === 'caddy';
-    const api = await this.port('api', { fixed: options.ports?.api, preferred: 7400 });
+    const api = await this.port('api', {
+      fixed: options.ports?.api,
+      preferred: options.ports?.apiPreferred,
+    });
     if (behindCaddy) await this.port('api-upstream');
     for (const name of this.names('scheduler')) {
       for (const port of [name, `${name}-enroll`, `${name}-ops`]) await this.port(port);

@@ -48,7 +48,7 @@ async function bringUp(start: StartConfig): Promise<Stack | null> {
     dir: start.PENSTOCK_DIR ?? join(repoRoot, '.penstock'),
     edge: start.PENSTOCK_EDGE,
     localNode: { address: start.LOCAL_NODE_ADDRESS },
-    ports: { api: start.HTTP_PORT, postgresql: start.POSTGRES_PORT },
+    ports: { api: start.HTTP_PORT, apiPreferred: 7400, postgresql: start.POSTGRES_PORT },
     httpHost: start.HTTP_HOST,
     edgeHost: start.EDGE_HOST,
     edgeName: start.EDGE_NAME,
