@@ -8,6 +8,7 @@ import { createLogger } from '@penstock/service/logger';
 import { createMetrics } from '@penstock/service/metrics';
 import { startOpsServer } from '@penstock/service/ops-server';
 import { onShutdown } from '@penstock/service/shutdown';
+import { cannotStart } from '@penstock/service/start-failure';
 import { AppModule } from './app.module.js';
 import { configSchema } from './config.js';
 import { Context } from './context.js';
@@ -19,6 +20,7 @@ import { SetupService } from './setup/setup.service.js';
 const FIRST_START_RETRY_MS = 1_000;
 const DATABASE_CHECK_MS = 5_000;
 
+const unusable = cannotStart('control-api');
 const config = loadConfigOrExit(configSchema);
 const log = createLogger('control-api', config.LOG_LEVEL);
 const metrics = createMetrics();
@@ -76,13 +78,4 @@ async function firstStart(): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, FIRST_START_RETRY_MS));
     }
   }
-}
-
-/** One sentence for the operator, and a code that is not 0. */
-function unusable(error: unknown): never {
-  const { code, message } = error as { code?: string; message: string };
-  const busy = code === 'EADDRINUSE' || code === 'EACCES';
-  const what = busy ? `cannot listen (${code}): ${message}` : `cannot start: ${message}`;
-  process.stderr.write(`control-api ${what}\n`);
-  process.exit(1);
 }

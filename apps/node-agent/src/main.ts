@@ -1,7 +1,7 @@
 // The node-agent: runs beside the engines of one node, listens to nobody but its own ops port. Wiring only: identity →
 // desired state on disk → engines → accounting → streams to scheduler and collector. The engines are processes of
 // their own that outlive it; a restart adopts them and loses nothing.
-import { chmodSync, mkdirSync } from 'node:fs';
+import { accessSync, chmodSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '@penstock/domain/clock';
 import { engines as engineNames, type Engine as EngineName } from '@penstock/domain/terms';
@@ -15,6 +15,7 @@ import { createLogger } from '@penstock/service/logger';
 import { createMetrics } from '@penstock/service/metrics';
 import { startOpsServer } from '@penstock/service/ops-server';
 import { onShutdown } from '@penstock/service/shutdown';
+import { cannotStart } from '@penstock/service/start-failure';
 import { createAccounting } from './accounting/accounting.js';
 import { configSchema } from './config.js';
 import { EngineHost } from './engines/host.js';
@@ -35,8 +36,17 @@ const config = loadConfigOrExit(configSchema);
 const log = createLogger('node-agent', config.LOG_LEVEL);
 const clock = systemClock;
 process.umask(0o077);
-mkdirSync(config.AGENT_DIR, { recursive: true, mode: 0o700 });
-chmodSync(config.AGENT_DIR, 0o700);
+const unusable = cannotStart('node-agent');
+try {
+  mkdirSync(config.AGENT_DIR, { recursive: true, mode: 0o700 });
+  chmodSync(config.AGENT_DIR, 0o700);
+  // A path that was given and leads nowhere is a mistake to tell; without one an engine may arrive later.
+  for (const program of [config.XRAY_BIN, config.WIREGUARD_GO_BIN]) {
+    if (program?.includes('/') === true) accessSync(program, constants.X_OK);
+  }
+} catch (error) {
+  unusable(error);
+}
 
 const starting = new AbortController();
 const metrics = createMetrics();
@@ -47,7 +57,7 @@ const ops = await startOpsServer({
   allow: config.OPS_ALLOW,
   registry: metrics.registry,
   ready: () => ({ ready: reasons().length === 0, reasons: reasons() }),
-});
+}).catch(unusable);
 
 const enrollment = await openIdentity({
   agentDir: config.AGENT_DIR,

@@ -13,6 +13,7 @@ import { createLogger } from '@penstock/service/logger';
 import { createMetrics } from '@penstock/service/metrics';
 import { startOpsServer } from '@penstock/service/ops-server';
 import { onShutdown } from '@penstock/service/shutdown';
+import { cannotStart } from '@penstock/service/start-failure';
 import { configSchema } from './config.js';
 import { enforcementAllow } from './enforcement/enforcement.rpc.js';
 import { loadCa } from './identity/ca.js';
@@ -30,7 +31,7 @@ const log = createLogger('scheduler', config.LOG_LEVEL);
 const metrics = createMetrics();
 const reasons = new Set(['starting']);
 
-await start().catch(unusable);
+await start().catch(cannotStart('scheduler'));
 
 async function start(): Promise<void> {
   const ca = loadCa(config.CA_DIR, config.TRUST_DOMAIN, clock);
@@ -104,12 +105,4 @@ function openEdge(
     trustDomain: config.TRUST_DOMAIN,
     ...{ log, metrics, clock },
   });
-}
-
-/** One sentence for the operator, and a code that is not 0. */
-function unusable(error: unknown): never {
-  const { code, message } = error as { code?: string; message: string };
-  const busy = code === 'EADDRINUSE' || code === 'EACCES' || code === 'EADDRNOTAVAIL';
-  process.stderr.write(`scheduler ${busy ? `cannot listen (${code})` : 'cannot start'}: ${message}\n`);
-  process.exit(1);
 }
