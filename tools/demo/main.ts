@@ -1,6 +1,7 @@
 // `npm run demo`: a whole Penstock in a temporary directory, two customers of two tenants on its local node, real bytes
 // through real engines. A crosses his quota and is cut while B goes on. Ends with the bytes at the client, in the engine
-// and in the ledger, and with exit code 0 only when every check holds. `--seed N` repeats the sizes of a run.
+// and in the ledger, and with exit code 0 only when every check holds. `--seed N` repeats the sizes of a run, `--keep`
+// leaves its data and logs.
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { systemClock } from '@penstock/domain/clock';
@@ -36,7 +37,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 try {
-  const good = await run(seedFrom(process.argv.slice(2)));
+  const good = await run(wishes(process.argv.slice(2)));
   await clean();
   process.exit(good ? 0 : 1);
 } catch (error) {
@@ -49,7 +50,7 @@ try {
   process.exit(1);
 }
 
-async function run(seed: number): Promise<boolean> {
+async function run({ seed, keep }: Wishes): Promise<boolean> {
   const startedAtMs = systemClock.monotonic();
   const { paint } = terminal;
   terminal.print(
@@ -61,7 +62,7 @@ async function run(seed: number): Promise<boolean> {
   const place = await surveyPlace(config, say);
   for (const text of place.notShown) terminal.print(`  ${paint('yellow', '– not shown here:')} ${text}`);
   const drawn = draw(seed, place.engines);
-  const product = await Product.start(place, say, atEnd);
+  const product = await Product.start(place, say, atEnd, keep);
   const [a, b, origin] = await timed('Node enrolled, two tenants, a customer each', say, async () => {
     const customers = Promise.all([
       product.addCustomer('North', drawn.crosser.quotaBytes),
@@ -119,14 +120,26 @@ async function timed<T>(what: string, say: (line: string) => void, work: () => P
   return made;
 }
 
-function seedFrom(args: string[]): number {
+interface Wishes {
+  seed: number;
+  keep: boolean;
+}
+
+function wishes(args: string[]): Wishes {
   try {
-    const { values } = parseArgs({ args, options: { seed: { type: 'string' } } });
-    if (values.seed === undefined) return randomInt(1_000_000);
+    const { values } = parseArgs({
+      args,
+      options: { seed: { type: 'string' }, keep: { type: 'boolean', default: false } },
+    });
+    const { keep } = values;
+    if (values.seed === undefined) return { seed: randomInt(1_000_000), keep };
     const seed = Number(values.seed);
     if (!Number.isInteger(seed) || seed < 0 || seed > SEED_MAX) throw new Error('not a seed');
-    return seed;
+    return { seed, keep };
   } catch {
-    throw new AppError('invalid_input', `Usage: npm run demo [-- --seed N], N from 0 to ${SEED_MAX}.`);
+    throw new AppError(
+      'invalid_input',
+      `Usage: npm run demo [-- [--seed N] [--keep]], N from 0 to ${SEED_MAX}.`,
+    );
   }
 }

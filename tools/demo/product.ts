@@ -37,8 +37,16 @@ export class Product {
     readonly api: Api,
   ) {}
 
-  /** `atEnd` takes what undoes the start; it works while the start is under way too. */
-  static async start(place: Place, say: (line: string) => void, atEnd: AtEnd): Promise<Product> {
+  /**
+   * `atEnd` takes what undoes the start; it works while the start is under way too. `keep` leaves data and logs
+   * where they are when everything is stopped.
+   */
+  static async start(
+    place: Place,
+    say: (line: string) => void,
+    atEnd: AtEnd,
+    keep: boolean,
+  ): Promise<Product> {
     const dir = await mkdtemp(join(tmpdir(), 'penstock-demo-'));
     const starting = startStack({
       dir: join(dir, 'stack'),
@@ -47,8 +55,9 @@ export class Product {
       say,
     });
     atEnd(async () => {
-      await starting.then((stack) => stack.destroy()).catch(() => undefined);
-      await rm(dir, { recursive: true, force: true });
+      await starting.then((stack) => (keep ? stack.stop() : stack.destroy())).catch(() => undefined);
+      if (keep) say(`Kept: ${dir}`);
+      else await rm(dir, { recursive: true, force: true });
     });
     const stack = await starting;
     // Nobody signs in again: the password is forgotten here.

@@ -116,7 +116,9 @@ test('a day whose frames had to go to the default partition gets its own afterwa
     const made = await client.query<{ made: number }>(`SELECT make_partitions('2099-01-01', 3) AS made`);
     expect(made.rows[0]?.made).toBe(6);
     await client.query('RESET ROLE');
-    const { rows } = await client.query(`SELECT tableoid::regclass::text AS name FROM ledger_frame WHERE accepted_on > '2099-01-01'`);
+    const { rows } = await client.query(
+      `SELECT tableoid::regclass::text AS name FROM ledger_frame WHERE accepted_on > '2099-01-01'`,
+    );
     expect(rows).toEqual([{ name: 'ledger_frame_20990102' }]);
     await expect(client.query('DELETE FROM ledger_frame_20990102')).rejects.toThrow(/append-only/);
     await expect(client.query('DELETE FROM ledger_frame_default')).rejects.toThrow(/append-only/);

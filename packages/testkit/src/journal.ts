@@ -132,7 +132,14 @@ export class TestJournal {
         windowMs: this.windowMs,
         prevDigest: this.link,
         certificateSerial: this.serial,
-        marks: [{ kind: 'record_lost', engine: 0, fromMs: this.windowEndMs, toMs: this.windowEndMs + this.windowMs }],
+        marks: [
+          {
+            kind: 'record_lost',
+            engine: 0,
+            fromMs: this.windowEndMs,
+            toMs: this.windowEndMs + this.windowMs,
+          },
+        ],
         lostDigest,
       },
       [],
@@ -157,7 +164,8 @@ export class TestJournal {
       meter = { number: meterNumber(this.node, name), opened: false, up: 0n, down: 0n };
       this.meters.set(name, meter);
     }
-    if (!meter.opened) opened.push({ meter: meter.number, engine, boot: this.boot, subscription, device: NO_DEVICE });
+    if (!meter.opened)
+      opened.push({ meter: meter.number, engine, boot: this.boot, subscription, device: NO_DEVICE });
     meter.opened = true;
     meter.up += item.up;
     meter.down += item.down;

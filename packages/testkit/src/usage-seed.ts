@@ -33,7 +33,11 @@ export interface UsageSeedOptions {
   linkMbps?: number;
 }
 
-export async function seedUsage(superuserUrl: string, trust: TestTrust, options: UsageSeedOptions): Promise<UsageSeed> {
+export async function seedUsage(
+  superuserUrl: string,
+  trust: TestTrust,
+  options: UsageSeedOptions,
+): Promise<UsageSeed> {
   const client = createClient(superuserUrl, 'penstock-testkit');
   await client.connect();
   try {
@@ -48,19 +52,24 @@ export async function seedUsage(superuserUrl: string, trust: TestTrust, options:
       nodes.push({ nodeId, identity: await trust.node(nodeId) });
     }
     await client.query('BEGIN');
-    await client.query(`INSERT INTO tenant (tenant_id, name, kind) SELECT t, 'test', 'customer' FROM unnest($1::uuid[]) AS t`, [
-      tenants.map((t) => t.tenantId),
-    ]);
+    await client.query(
+      `INSERT INTO tenant (tenant_id, name, kind) SELECT t, 'test', 'customer' FROM unnest($1::uuid[]) AS t`,
+      [tenants.map((t) => t.tenantId)],
+    );
     await client.query(
       `INSERT INTO node (node_id, name, address, multiplier_per_mille, link_mbps)
        SELECT n, 'test', '127.0.0.1', $2, $3 FROM unnest($1::uuid[]) AS n`,
       [nodes.map((n) => n.nodeId), options.multiplierPerMille ?? 1000, options.linkMbps ?? 100_000],
     );
     for (const { nodeId, identity } of nodes) await insertCertificate(client, nodeId, identity);
-    const all = tenants.flatMap((t) => t.subscriptions.map((s) => ({ tenantId: t.tenantId, subscriptionId: s })));
+    const all = tenants.flatMap((t) =>
+      t.subscriptions.map((s) => ({ tenantId: t.tenantId, subscriptionId: s })),
+    );
     await insertSubscriptions(client, tenants, all, options.limitBytes);
     const every = nodes.map((_, n) => n);
-    const assigned = all.flatMap((row, i) => (options.nodesOf?.(i) ?? every).map((n) => ({ ...row, node: nodes[n]?.nodeId })));
+    const assigned = all.flatMap((row, i) =>
+      (options.nodesOf?.(i) ?? every).map((n) => ({ ...row, node: nodes[n]?.nodeId })),
+    );
     await client.query(
       `INSERT INTO assignment (tenant_id, node_id, subscription_id, assigned_at)
        SELECT t, n, s, now() - interval '1 hour' FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS i (t, n, s)`,

@@ -134,6 +134,8 @@ export class WireguardEngine implements Engine {
       }
       return { removed: await this.#remove(device, keys), cutMs: elapsed() };
     });
+    // The last readings are journalled now, not after the proof: until then they are in memory alone.
+    if (removed.size > 0) await beforeRemoval();
     let remaining = await this.#stillThere(removed);
     if (removed.size > 0) {
       await wait(PROOF_GAP_MS);
@@ -234,7 +236,10 @@ export class WireguardEngine implements Engine {
     await raiseNetwork(this.#checked.firewall);
     this.#device = device;
     const { kind, adopted } = device;
-    this.#options.log.info({ interface: interfaceName, kind, mode: adopted ? 'adopted' : 'made' }, 'wireguard: interface is up');
+    this.#options.log.info(
+      { interface: interfaceName, kind, mode: adopted ? 'adopted' : 'made' },
+      'wireguard: interface is up',
+    );
     return device;
   }
 
@@ -243,7 +248,8 @@ export class WireguardEngine implements Engine {
     const plan = planPeers(indexPeers(peersOf(this.#desired)), peers, this.#book);
     if (plan.remove.length > 0) {
       const strangers = plan.remove.filter((key) => this.#book.get(key) === undefined).length;
-      if (strangers > 0) this.#options.log.warn({ count: strangers }, 'wireguard: removes peers of unknown origin');
+      if (strangers > 0)
+        this.#options.log.warn({ count: strangers }, 'wireguard: removes peers of unknown origin');
       await device.channel.block(plan.remove);
       await beforeRemoval();
       await this.#remove(device, plan.remove);
@@ -277,7 +283,10 @@ export class WireguardEngine implements Engine {
       const excess = this.#lastReadings.length - LAST_READINGS_MAX;
       if (excess > 0) {
         this.#lastReadings.splice(0, excess);
-        this.#options.log.error({ count: excess }, 'wireguard: nobody fetched the last readings of removed peers');
+        this.#options.log.error(
+          { count: excess },
+          'wireguard: nobody fetched the last readings of removed peers',
+        );
       }
       return removed;
     });
