@@ -77,9 +77,9 @@ export class Show {
     });
     this.note('files', 'every file arrived whole; the streams run');
     this.title = 'A comes near his quota';
-    await watch.wait("The cut of A's access", CUT_TIMEOUT_MS, () => {
+    const answered = await watch.wait("The cut of A's access", CUT_TIMEOUT_MS, () => {
       const order = this.pictureOf(crosser)?.booked.order;
-      return order?.kind === 'cut' && order.state !== 'ordered' ? true : null;
+      return order?.kind === 'cut' && order.state !== 'ordered' ? order : null;
     });
     const cutAtMs = systemClock.monotonic();
     this.title = this.cast.canEndSessions ? 'A is cut, B goes on' : 'A is refused, B goes on';
@@ -100,7 +100,7 @@ export class Show {
     this.title = 'Nothing moves any more';
     origin.fallSilent();
     const pictures = await watch.settled();
-    const picture = pictures.find(({ customer }) => customer === crosser);
+    const order = pictures.find(({ customer }) => customer === crosser)?.booked.order ?? null;
     return {
       canEndSessions: this.cast.canEndSessions,
       quotaBytes: crosser.subscription.quotaBytes,
@@ -114,19 +114,23 @@ export class Show {
         const cut = this.cast.canEndSessions && one.customer === crosser;
         return accountsOf(cut ? { ...one, client: atCut } : one, cut);
       }),
-      order: picture?.booked.order ?? null,
+      // What is unproven is ordered again and again: between two answers the last one counts.
+      order: order === null || order.state === 'ordered' ? answered : order,
       endedAfterMs: this.cast.canEndSessions ? endedAfterMs(crosser) : new Map(),
       triedBytes,
       neighbour: neighbourPaths,
     };
   }
 
-  /** Until A's own end shows it; a session that never ends is a check that fails, not a demo that stops. */
+  /** Until A's own end shows it and the node proved it; what never comes is a check that fails, not a demo that stops. */
   private async waitForEnd(): Promise<void> {
     const { crosser, watch } = this.cast;
     await watch
       .wait("The end of A's sessions", END_TIMEOUT_MS, () =>
-        [...endedAfterMs(crosser).values()].includes(null) ? null : true,
+        [...endedAfterMs(crosser).values()].includes(null) ||
+        this.pictureOf(crosser)?.booked.order?.state !== 'confirmed'
+          ? null
+          : true,
       )
       .catch(() => undefined);
   }
