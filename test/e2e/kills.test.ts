@@ -12,6 +12,9 @@ import { World, type Customer, type NodeOfWorld } from './world.js';
 
 const SEED = Number(process.env['PENSTOCK_TEST_SEED'] ?? 20260101);
 const WINDOW_MS = 1000;
+/** Kills that must fall into each gap, and how many more may be tried for it. */
+const LANDINGS_MIN = 3;
+const EXTRA_MAX = 8;
 /** What the customers move while the process is down. */
 const DOWN_BYTES = 40_000;
 /** The longest pause of a node that looks for the scheduler, and the order's own time. */
@@ -89,22 +92,29 @@ function moment(ms: number): Promise<void> {
 /** Kills in turn in each gap; the customers go on, the process comes back, the ledger moves on. */
 async function killsUnderTraffic(name: string, times: number, turns: readonly Aim[]): Promise<void> {
   const random = seeded(SEED);
-  const landed = new Map<string, number>();
+  const landed = turns.map(() => 0);
+  const names = new Set<string>();
+  const one = async (index: number): Promise<void> => {
+    const { gap, release } = await (turns[index] as Aim)(() => world.stack.kill(name), random);
+    await pump.move(DOWN_BYTES);
+    if (name !== 'postgresql') await release?.();
+    await world.stack.restart(name);
+    if (name === 'postgresql') await release?.();
+    await flows();
+    if (gap === null) return;
+    names.add(gap);
+    landed[index] = (landed[index] ?? 0) + 1;
+  };
   await underTraffic(async () => {
-    for (let turn = 0; turn < times; turn++) {
-      const aim = turns[turn % turns.length] as Aim;
-      const { gap, release } = await aim(() => world.stack.kill(name), random);
-      await pump.move(DOWN_BYTES);
-      if (name !== 'postgresql') await release?.();
-      await world.stack.restart(name);
-      if (name === 'postgresql') await release?.();
-      await flows();
-      if (gap !== null) landed.set(gap, (landed.get(gap) ?? 0) + 1);
+    for (let turn = 0; turn < times; turn++) await one(turn % turns.length);
+    // A busy machine lets some kills fall beside their gap.
+    for (let extra = 0; extra < EXTRA_MAX; extra++) {
+      const index = landed.findIndex((count) => count < LANDINGS_MIN);
+      if (index >= 0) await one(index);
     }
   });
-  console.log(`${name}, seed ${SEED}: ${[...landed].map(([gap, count]) => `${gap} ${count}`).join(', ')}`);
-  expect(landed.size).toBe(turns.length);
-  for (const [gap, count] of landed) expect(count, gap).toBeGreaterThanOrEqual(3);
+  console.log(`${name}, seed ${SEED}: ${[...names].join(', ')}: ${landed.join(', ')} kills`);
+  for (const count of landed) expect(count).toBeGreaterThanOrEqual(LANDINGS_MIN);
 }
 
 /** Traffic, `faults`, quiet; then every equation has to hold. */
