@@ -60,9 +60,14 @@ async function attempt(
   using = client,
 ): Promise<EnrollResponse | AppError> {
   const csr = await makeCsr(keys);
-  return callUnary(using, using.enroll, { joinToken: text, csr }, { deadlineMs: 30_000 }).catch(
-    (e: AppError) => e,
-  );
+  for (;;) {
+    const request = { joinToken: text, csr };
+    const result = await callUnary(using, using.enroll, request, { deadlineMs: 30_000 }).catch(
+      (e: AppError) => e,
+    );
+    // Not an answer: the database's queue was full for a moment. A node asks again too.
+    if (!(result instanceof AppError) || result.code !== 'unavailable') return result;
+  }
 }
 
 const codeOf = (result: EnrollResponse | AppError): string =>

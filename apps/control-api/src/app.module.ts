@@ -8,7 +8,7 @@ import { AccessTokenStrategy } from './auth/access-token.strategy.js';
 import { AuthController } from './auth/auth.controller.js';
 import { AuthService } from './auth/auth.service.js';
 import { Passwords } from './auth/passwords.js';
-import { Standings } from './auth/standing.js';
+import { Standings } from './auth/standing.store.js';
 import { Context } from './context.js';
 import { Database } from './database.js';
 import { DevicesController } from './devices/devices.controller.js';

@@ -15,7 +15,7 @@ import type { Refresh, SignIn } from './auth.schema.js';
 import { Passwords } from './passwords.js';
 import { childRefreshToken, newRefreshToken, secretHash } from './refresh-token.js';
 import * as sessions from './session.store.js';
-import { Standings, stronger } from './standing.js';
+import { Standings, stronger } from './standing.store.js';
 
 const REFRESH_DAYS = 30;
 /** A client whose answer was lost may show the direct parent again for this long. */

@@ -5,7 +5,7 @@ import { AuthGuard } from '@nestjs/passport';
 import { AppError } from '@penstock/domain/errors';
 import type { AccessClaims } from '../auth/access-token.js';
 import { ACCESS_TOKEN } from '../auth/access-token.strategy.js';
-import { Standings } from '../auth/standing.js';
+import { Standings } from '../auth/standing.store.js';
 import { allows } from '../permissions.js';
 import { originOf, type ActingRequest } from './actor.js';
 import { declarationOf } from './require.decorator.js';
