@@ -13,8 +13,8 @@ export const collectorConfig = z.object({
   FLUSH_MS: z.coerce.number().int().min(50).max(1_000).default(1_000),
 });
 
-/** One append and one flush at a time. */
-export const WRITERS = 2;
+/** Appends (GROUP_LIMITS.groupsMax) and one flush at a time. */
+export const WRITERS = 3;
 
 // Every statement of the collector looks up sets by key. A plan that was made while a table was small (and prepared
 // plans live as long as their connection) would scan it: 10 s instead of 5 ms for 500 periods, seen with a counter table

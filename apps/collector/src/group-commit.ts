@@ -20,6 +20,11 @@ import type { Stream } from './stream.js';
 export interface GroupLimits {
   /** How long an idle collector waits for more frames before it writes. */
   windowMs: number;
+  /**
+   * Transactions under way at once: while one waits for the server the next is filled. Their streams are disjoint, so
+   * they cannot wait for each other.
+   */
+  groupsMax: number;
   /** One transaction. */
   framesMax: number;
   bytesMax: number;
@@ -30,6 +35,7 @@ export interface GroupLimits {
 
 export const GROUP_LIMITS: GroupLimits = {
   windowMs: 2,
+  groupsMax: 2,
   framesMax: 64,
   bytesMax: 8 * 1024 * 1024,
   queueFramesMax: 4096,
@@ -41,7 +47,8 @@ const CONTENT_CLASSES: ReadonlySet<string> = new Set(['21', '22', '23', '42', '4
 
 export class GroupCommit {
   readonly queue: Lanes<CheckedFrame>;
-  private running: Promise<void> | null = null;
+  private readonly writing = new Set<Promise<void>>();
+  private writers = 0;
   /** Of the last transaction; null before the first. */
   healthy: boolean | null = null;
 
@@ -60,12 +67,12 @@ export class GroupCommit {
   push(frame: CheckedFrame): void {
     frame.stream.inFlight++;
     this.queue.push(frame.stream.lane, frame);
-    this.running ??= this.run();
+    if (this.writers < this.limits.groupsMax) this.begin();
   }
 
   /** Resolves when nothing waits. */
   async drained(): Promise<void> {
-    while (this.running !== null) await this.running;
+    while (this.writing.size > 0) await Promise.all(this.writing);
   }
 
   /** Gives up what waits of a stream that was thrown away. */
@@ -73,18 +80,26 @@ export class GroupCommit {
     for (const frame of this.queue.clear(stream.lane)) this.giveUp(frame);
   }
 
-  private async run(): Promise<void> {
+  private begin(): void {
+    this.writers++;
+    const writer = this.write().finally(() => this.writing.delete(writer));
+    this.writing.add(writer);
+  }
+
+  /** Writes groups until there is nothing that another writer does not have. */
+  private async write(): Promise<void> {
     const { windowMs, framesMax, bytesMax } = this.limits;
     await new Promise((resolve) => setTimeout(resolve, windowMs));
-    while (this.queue.frames > 0) {
+    for (;;) {
       this.metrics.queue.set({ queue: 'frames' }, this.queue.frames);
       this.metrics.queue.set({ queue: 'bytes' }, this.queue.bytes);
-      await this.commit(this.queue.take(framesMax, bytesMax));
+      const { items, lanes } = this.queue.take(framesMax, bytesMax);
+      if (items.length === 0) break;
+      await this.commit(items);
+      this.queue.release(lanes);
     }
-    // At once, so that a frame that comes now starts the next run.
-    this.running = null;
-    this.metrics.queue.set({ queue: 'frames' }, 0);
-    this.metrics.queue.set({ queue: 'bytes' }, 0);
+    // In the same turn as the look at the queue, so that a frame that comes now begins the next writer.
+    this.writers--;
   }
 
   private async commit(group: readonly CheckedFrame[]): Promise<void> {

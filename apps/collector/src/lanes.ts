@@ -1,15 +1,24 @@
 // The bounded queue between streams and the group commit: one lane a node, emptied round-robin, so that a node that
-// sends a hundred times as much waits behind its own frames and nobody else's.
+// sends a hundred times as much waits behind its own frames and nobody else's. A lane whose frames are being written is
+// passed over until it is released, so several groups can be under way and the frames of one node stay in order.
 
 export interface Lane<T> {
   items: T[];
   waiting: boolean;
+  /** Frames of it are being written. */
+  busy: boolean;
+}
+
+/** What one group takes; the lanes are to be released when it is written. */
+export interface Taken<T> {
+  items: T[];
+  lanes: Set<Lane<T>>;
 }
 
 export class Lanes<T extends { bytes: number }> {
   frames = 0;
   bytes = 0;
-  private readonly turn: Lane<T>[] = [];
+  private turn: Lane<T>[] = [];
 
   constructor(
     private readonly framesMax: number,
@@ -17,7 +26,7 @@ export class Lanes<T extends { bytes: number }> {
   ) {}
 
   lane(): Lane<T> {
-    return { items: [], waiting: false };
+    return { items: [], waiting: false, busy: false };
   }
 
   /** True while one more item of `bytes` fits. An empty queue takes any item. */
@@ -29,28 +38,41 @@ export class Lanes<T extends { bytes: number }> {
     lane.items.push(item);
     this.frames++;
     this.bytes += item.bytes;
-    if (lane.waiting) return;
-    lane.waiting = true;
-    this.turn.push(lane);
+    this.queueUp(lane);
   }
 
   /** Up to `framesMax` items and about `bytesMax` bytes, one of each lane in turn; order within a lane is kept. */
-  take(framesMax: number, bytesMax: number): T[] {
-    const taken: T[] = [];
+  take(framesMax: number, bytesMax: number): Taken<T> {
+    const items: T[] = [];
+    const lanes = new Set<Lane<T>>();
     let bytes = 0;
-    while (taken.length < framesMax && bytes < bytesMax) {
+    while (items.length < framesMax && bytes < bytesMax) {
       const lane = this.turn.shift();
       if (lane === undefined) break;
       const item = lane.items.shift();
       if (lane.items.length > 0) this.turn.push(lane);
       else lane.waiting = false;
       if (item === undefined) continue;
-      taken.push(item);
+      items.push(item);
+      lanes.add(lane);
       bytes += item.bytes;
       this.frames--;
       this.bytes -= item.bytes;
     }
-    return taken;
+    for (const lane of lanes) {
+      lane.busy = true;
+      lane.waiting = false;
+    }
+    this.turn = this.turn.filter((lane) => !lane.busy);
+    return { items, lanes };
+  }
+
+  /** The group is written, or given up: its lanes take their turns again. */
+  release(lanes: Iterable<Lane<T>>): void {
+    for (const lane of lanes) {
+      lane.busy = false;
+      if (lane.items.length > 0) this.queueUp(lane);
+    }
   }
 
   /** Throws away what waits in a lane; the lane may be used again. */
@@ -62,5 +84,11 @@ export class Lanes<T extends { bytes: number }> {
       this.bytes -= item.bytes;
     }
     return gone;
+  }
+
+  private queueUp(lane: Lane<T>): void {
+    if (lane.waiting || lane.busy) return;
+    lane.waiting = true;
+    this.turn.push(lane);
   }
 }
