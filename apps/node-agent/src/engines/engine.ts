@@ -63,7 +63,10 @@ export interface Engine {
   validate(access: Access): void;
   /** Adds or changes access of these subscriptions. `beforeRemoval` is awaited before any counter can vanish. */
   apply(changes: Access[], beforeRemoval: () => Promise<void>): Promise<void>;
-  /** Ends access and open sessions of these subscriptions, without touching the neighbours. */
+  /**
+   * Ends access and open sessions of these subscriptions, without touching the neighbours. `beforeRemoval` is awaited
+   * before a counter can vanish, and again where a last reading would otherwise wait for the proof in memory.
+   */
   cut(ids: SubscriptionId[], beforeRemoval: () => Promise<void>): Promise<Map<SubscriptionId, CutResult>>;
   /**
    * All counters, absolute, in one read. Never resets anything. WireGuard: the last reading of a peer removed since
