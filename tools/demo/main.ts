@@ -30,7 +30,7 @@ let ending: Promise<void> | null = null;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     if (ending !== null) return;
-    terminal.close();
+    terminal.end();
     terminal.print('', `  Stopping (${signal === 'SIGINT' ? 'Ctrl-C' : signal}) …`);
     void clean().then(() => process.exit(130));
   });
@@ -43,7 +43,7 @@ try {
 } catch (error) {
   // Interrupted: whoever asked for the end waits for it.
   if (ending !== null) await new Promise(() => undefined);
-  terminal.close();
+  terminal.end();
   const message = error instanceof AppError ? error.message : String((error as Error).stack ?? error);
   process.stderr.write(`\n  ${message}\n`);
   await clean();

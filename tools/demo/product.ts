@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Engine } from '@penstock/domain/terms';
+import { stackPaths } from '@penstock/stack/paths';
 import { startStack, type Stack } from '@penstock/stack/stack';
 import { until } from '@penstock/stack/until';
 import { Api, itemsOf } from './api.js';
@@ -31,7 +32,6 @@ export class Product {
   readonly wireguardInterface = `pd${process.pid}`;
 
   private constructor(
-    private readonly dir: string,
     private readonly place: Place,
     readonly stack: Stack,
     readonly api: Api,
@@ -47,27 +47,26 @@ export class Product {
     atEnd: AtEnd,
     keep: boolean,
   ): Promise<Product> {
-    const dir = await mkdtemp(join(tmpdir(), 'penstock-demo-'));
-    const starting = startStack({
-      dir: join(dir, 'stack'),
-      localNode: true,
-      env: { 'control-api': { LOCAL_NODE_WG_SUBNET: freeSubnet() } },
-      say,
+    const stack = await startAgain(say, async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'penstock-demo-'));
+      const paths = stackPaths(join(dir, 'stack'), process.getuid?.() === 0);
+      const starting = startStack({
+        dir: paths.dir,
+        localNode: true,
+        env: { 'control-api': { LOCAL_NODE_WG_SUBNET: freeSubnet() } },
+        say,
+      });
+      atEnd(async () => {
+        await starting.then((running) => (keep ? running.stop() : running.destroy())).catch(() => undefined);
+        if (keep) say(`Kept: ${dir}`);
+        // A start that failed leaves its database, as root in another place.
+        else for (const path of [paths.postgresHome, dir]) await rm(path, { recursive: true, force: true });
+      });
+      return starting;
     });
-    atEnd(async () => {
-      await starting.then((stack) => (keep ? stack.stop() : stack.destroy())).catch(() => undefined);
-      if (keep) say(`Kept: ${dir}`);
-      else await rm(dir, { recursive: true, force: true });
-    });
-    const stack = await starting;
     // Nobody signs in again: the password is forgotten here.
     const password = randomBytes(18).toString('base64url');
-    return new Product(
-      dir,
-      place,
-      stack,
-      await Api.setUp(stack.edges.api, stack.secrets.setupToken, password),
-    );
+    return new Product(place, stack, await Api.setUp(stack.edges.api, stack.secrets.setupToken, password));
   }
 
   /** Where the node's Xray is asked for its counters. */
@@ -155,6 +154,17 @@ export class Product {
       },
       150,
     );
+  }
+}
+
+/** Once more with other ports when somebody took one of ours between picking it and listening on it. */
+async function startAgain(say: (line: string) => void, start: () => Promise<Stack>): Promise<Stack> {
+  try {
+    return await start();
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.includes('EADDRINUSE')) throw error;
+    say('A port was taken meanwhile: started again with others');
+    return start();
   }
 }
 

@@ -1,5 +1,5 @@
 // The demo's screen. On a terminal the board is drawn over itself; elsewhere (a pipe, a log, a window that is too low)
-// it is printed every few seconds as plain lines. Invariant: close() leaves cursor and line wrapping as they were.
+// it is printed every few seconds as plain lines. Invariant: end() and clear() leave cursor and line wrapping as they were.
 // Called by main.ts.
 import { systemClock } from '@penstock/domain/clock';
 import { painter, type Paint } from './text.js';
@@ -17,6 +17,7 @@ export class Terminal {
   readonly paint: Paint = painter(process.stdout);
   private height = 0;
   private hidden = false;
+  private ended = false;
   private plainAt = Number.NEGATIVE_INFINITY;
 
   /** True when drawn lines replace the ones before. */
@@ -36,6 +37,7 @@ export class Terminal {
 
   /** The board as it is now. `now` is true for a picture that must not be left out of a plain log. */
   draw(lines: readonly string[], now = false): void {
+    if (this.ended) return;
     if (!this.redraws(lines.length)) {
       const at = systemClock.monotonic();
       if (!now && at - this.plainAt < PLAIN_EVERY_MS) return;
@@ -55,7 +57,13 @@ export class Terminal {
     this.close();
   }
 
-  close(): void {
+  /** The board stays as it is; what is drawn from here on is left out. */
+  end(): void {
+    this.ended = true;
+    this.close();
+  }
+
+  private close(): void {
     if (this.hidden) process.stdout.write(`${WRAP}${SHOW_CURSOR}`);
     this.hidden = false;
     this.height = 0;
