@@ -1,7 +1,11 @@
 // B1: ingest end to end. A process that is twenty nodes seals, signs and sends frames of 500 samples over mTLS; the
 // collector checks them, appends them with fsync, and flushes the counters of 100,000 subscriptions; the clock stops when
 // every frame is acknowledged and every counter is flushed. Anchor: psql's \copy of binary rows into a table without an
-// index, one statement, on the same server, in the same round.
+// index, one statement, on the same server, in the same round; a row holds the same facts as a sample.
+//
+// Needs a quiet machine: three processes and PostgreSQL share what the anchor's two have. On two processors with a load
+// of 6 to 12 from elsewhere: 4.1–6 CPU µs a sample in all (collector 1.9–2.4, load 1.0–1.2, PostgreSQL 1.0–1.3), ratio
+// 0.10–0.25 (a starved pipeline waits more than a starved COPY). Quiet, the same CPU gives 330–480 thousand a second.
 import { execFile, fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
@@ -44,10 +48,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     });
     await sql.query('VACUUM ANALYZE');
     const anchorFile = await prepareAnchor(ground, sql);
-    const address = await ground.start(
-      'collector',
-      process.env['SAY'] ? { NODE_OPTIONS: process.env['SAY'] } : {},
-    );
+    const address = await ground.start('collector');
     const load = fork(fileURLToPath(new URL('./ingest-load.js', import.meta.url)), {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
@@ -162,7 +163,6 @@ async function check(sql: Sql): Promise<void> {
     `SELECT (SELECT sum(rows) FROM ledger_slice)::text AS samples,
             (SELECT count(*) FROM ledger_frame)::text AS frames, (SELECT sum(seq) FROM stream_head)::text AS heads,
             (SELECT sum(up_bytes + down_bytes) FROM usage_counter)::text AS counted,
-            (SELECT count(DISTINCT accepted_at) FROM ledger_frame)::text AS groups,
             (SELECT count(*) FROM usage_quarantine)::text AS quarantined`,
   );
   const found = rows[0] as {
@@ -172,20 +172,6 @@ async function check(sql: Sql): Promise<void> {
     counted: string;
     quarantined: string;
   };
-  if (process.env['SAY'] !== undefined) {
-    process.stderr.write(JSON.stringify(found) + '\n');
-    const m = await (
-      await fetch(
-        `http://127.0.0.1:${/OPS_PORT=(\d+)/.exec(readFileSync(`/proc/${collectorPid()}/environ`, 'utf8'))?.[1]}/metrics`,
-      )
-    ).text();
-    process.stderr.write(
-      m
-        .split('\n')
-        .filter((l) => /transaction|queue/.test(l))
-        .join('\n') + '\n',
-    );
-  }
   const summed = await sumOfSlices(sql);
   if (found.frames !== found.heads || found.counted !== summed.toString() || found.quarantined !== '0') {
     throw new Error(`the books do not balance: ${JSON.stringify(found)}, slices hold ${summed}`);

@@ -83,10 +83,15 @@ const BUSY_RETRY_MS = 200;
 export const LOOKUPS_MAX = 6;
 const LOAD_ROUNDS_MAX = 4;
 /**
- * A flush rests this many times its own length, so that under saturation sums merge for longer instead of eating the
- * appends (a touched counter costs five times a stored sample). Below a fifth of a second a flush is every second.
+ * While frames pour in, a flush rests this many times its own length, so that sums merge for longer instead of eating
+ * the appends (a touched counter costs five times a stored sample). Below a quarter of a second a flush is every second.
  */
 const FLUSH_REST = 3;
+const FLUSH_REST_MAX_MS = 4_000;
+/** Without an append for this long nothing is pouring in. */
+const CALM_MS = 50;
+/** How often the time of the next flush is looked at. */
+const TICK_MS = 100;
 /** Flushes may fail this long before the process says that it is not ready. */
 const FLUSH_LATE_MS = 10_000;
 const NOTHING_KNOWN: Known = { absentMeters: new Set(), absentTenants: new Set() };
@@ -103,7 +108,8 @@ export class Collector {
   private readonly timers: NodeJS.Timeout[] = [];
   private metersFlushedAtMs: number;
   private ticking: Promise<void> | null = null;
-  private flushNotBeforeMs = 0;
+  private flushStartedAtMs = 0;
+  private restUntilMs = 0;
   private stopped = false;
 
   constructor(private readonly options: CollectorOptions) {
@@ -123,7 +129,7 @@ export class Collector {
   start(): void {
     const { flushMs = FLUSH_MS, behindMs = BEHIND_MS } = this.options;
     this.timers.push(
-      setInterval(() => this.tick(), flushMs),
+      setInterval(() => this.tick(), Math.min(flushMs, TICK_MS)),
       setInterval(() => void this.adoptBehind(), behindMs),
     );
     void this.adoptBehind();
@@ -253,9 +259,11 @@ export class Collector {
   }
 
   private tick(): void {
-    const { clock, log, metersFlushMs = METERS_FLUSH_MS } = this.options;
-    if (this.ticking !== null || clock.monotonic() < this.flushNotBeforeMs) return;
+    const { clock, log, flushMs = FLUSH_MS, metersFlushMs = METERS_FLUSH_MS } = this.options;
     const started = clock.monotonic();
+    if (this.ticking !== null || started < this.flushStartedAtMs + flushMs) return;
+    if (started < this.restUntilMs && this.commit.calmMs() < CALM_MS) return;
+    this.flushStartedAtMs = started;
     const withMeters = clock.monotonic() - this.metersFlushedAtMs >= metersFlushMs;
     this.ticking = this.flush(withMeters)
       .then(() => {
@@ -263,7 +271,8 @@ export class Collector {
       })
       .catch((error: unknown) => log.warn({ error }, 'the flush failed, it is tried again'))
       .finally(() => {
-        this.flushNotBeforeMs = clock.monotonic() + (clock.monotonic() - started) * FLUSH_REST;
+        const rest = Math.min((clock.monotonic() - started) * FLUSH_REST, FLUSH_REST_MAX_MS);
+        this.restUntilMs = clock.monotonic() + rest;
         this.ticking = null;
       });
   }

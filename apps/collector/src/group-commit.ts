@@ -49,6 +49,7 @@ export class GroupCommit {
   readonly queue: Lanes<CheckedFrame>;
   private readonly writing = new Set<Promise<void>>();
   private writers = 0;
+  private calmSinceMs = 0;
   /** Of the last transaction; null before the first. */
   healthy: boolean | null = null;
 
@@ -73,6 +74,11 @@ export class GroupCommit {
   /** Resolves when nothing waits. */
   async drained(): Promise<void> {
     while (this.writing.size > 0) await Promise.all(this.writing);
+  }
+
+  /** How long nothing has been written. */
+  calmMs(): number {
+    return this.writers > 0 ? 0 : this.clock.monotonic() - this.calmSinceMs;
   }
 
   /** Gives up what waits of a stream that was thrown away. */
@@ -100,6 +106,7 @@ export class GroupCommit {
     }
     // In the same turn as the look at the queue, so that a frame that comes now begins the next writer.
     this.writers--;
+    this.calmSinceMs = this.clock.monotonic();
   }
 
   private async commit(group: readonly CheckedFrame[]): Promise<void> {

@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest';
+import { Lanes } from './lanes.js';
+
+interface Item {
+  bytes: number;
+  name: string;
+}
+
+function fill(lanes: Lanes<Item>, lane: ReturnType<Lanes<Item>['lane']>, name: string, count: number): void {
+  for (let i = 0; i < count; i++) lanes.push(lane, { bytes: 10, name: `${name}${i}` });
+}
+
+describe('lanes', () => {
+  it('are emptied one item of each in turn', () => {
+    const lanes = new Lanes<Item>(100, 10_000);
+    const [a, b] = [lanes.lane(), lanes.lane()];
+    fill(lanes, a, 'a', 5);
+    fill(lanes, b, 'b', 2);
+    expect(lanes.take(4, 1000).items.map((i) => i.name)).toEqual(['a0', 'b0', 'a1', 'b1']);
+  });
+
+  it('are passed over while their items are being written, and keep their order', () => {
+    const lanes = new Lanes<Item>(100, 10_000);
+    const [a, b] = [lanes.lane(), lanes.lane()];
+    fill(lanes, a, 'a', 3);
+    const first = lanes.take(1, 1000);
+    fill(lanes, b, 'b', 1);
+    expect(lanes.take(10, 1000).items.map((i) => i.name)).toEqual(['b0']);
+    expect(lanes.take(10, 1000).items).toEqual([]);
+    lanes.release(first.lanes);
+    expect(lanes.take(10, 1000).items.map((i) => i.name)).toEqual(['a1', 'a2']);
+    expect(lanes.frames).toBe(0);
+    expect(lanes.bytes).toBe(0);
+  });
+
+  it('are full by count or by bytes, but an empty queue takes anything', () => {
+    const lanes = new Lanes<Item>(2, 25);
+    expect(lanes.fits(1_000_000)).toBe(true);
+    const lane = lanes.lane();
+    fill(lanes, lane, 'a', 1);
+    expect(lanes.fits(10)).toBe(true);
+    expect(lanes.fits(16)).toBe(false);
+    fill(lanes, lane, 'a', 1);
+    expect(lanes.fits(1)).toBe(false);
+  });
+
+  it('can be cleared', () => {
+    const lanes = new Lanes<Item>(100, 1000);
+    const lane = lanes.lane();
+    fill(lanes, lane, 'a', 3);
+    expect(lanes.clear(lane)).toHaveLength(3);
+    expect(lanes.take(10, 1000).items).toEqual([]);
+    fill(lanes, lane, 'b', 1);
+    expect(lanes.take(10, 1000).items).toHaveLength(1);
+  });
+});
