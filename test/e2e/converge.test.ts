@@ -106,6 +106,15 @@ test('a node that missed three revisions converges with one', async () => {
     );
     return (await Promise.all(kinds)).reduce((sum, count) => sum + count, 0);
   };
+  // Node two has its own share of the three edits: only what comes after it was served counts.
+  await until(async () => {
+    const { rows } = await world.sql.query<{ n: bigint }>(
+      `SELECT (SELECT count(*) FROM node_change WHERE node_id = $1)
+            + (SELECT count(*) FROM enforcement WHERE node_id = $1 AND state = 'ordered') AS n`,
+      [two.nodeId],
+    );
+    return rows[0]?.n === 0n;
+  }, 'node two served');
   const [sentBefore, writtenBefore] = [await sent(), (await revisions(one)).length];
   // Engines go on while their agent is dead: nobody has been cut yet.
   expect((await download(world.socks(other), 1_000)).complete).toBe(true);

@@ -35,7 +35,7 @@ export interface GroupLimits {
 
 export const GROUP_LIMITS: GroupLimits = {
   windowMs: 2,
-  groupsMax: 2,
+  groupsMax: 1,
   framesMax: 64,
   bytesMax: 8 * 1024 * 1024,
   queueFramesMax: 4096,
