@@ -8,6 +8,7 @@ import { download, openStream, upload } from '@penstock/testkit/traffic/socks-cl
 import { verifyLedger } from './chain.js';
 import { Gaps, seeded } from './gaps.js';
 import { Pump } from './pump.js';
+import { rootTest } from './root.js';
 import { until } from './until.js';
 import { World, type NodeOfWorld } from './world.js';
 
@@ -52,7 +53,7 @@ test('through Caddy, a byte through Xray is counted once', async () => {
   expect(world.stack.edges.usageEdge).toBe(world.stack.edges.nodeEdge);
 });
 
-test('through Caddy, crossing the quota ends the open session and not the neighbour’s', async () => {
+rootTest('through Caddy, crossing the quota ends the open session and not the neighbour’s', async () => {
   const customer = await world.addCustomer(4_000_000n, ['xray']);
   const neighbour = await world.addCustomer(null, ['xray']);
   const client = await world.xrayClient(customer, node);

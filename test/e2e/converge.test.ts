@@ -13,6 +13,7 @@ import {
 import { download, openStream } from '@penstock/testkit/traffic/socks-client';
 import { verifyLedger } from './chain.js';
 import { headOf, identityOf, log, RawNode, recordedFrames, TRUST_DOMAIN } from './raw-node.js';
+import { rootTest } from './root.js';
 import { until } from './until.js';
 import { World, type Customer, type NodeOfWorld } from './world.js';
 
@@ -79,7 +80,7 @@ async function swallowRevision(
   }
 }
 
-test('a node that missed three revisions converges with one', async () => {
+rootTest('a node that missed three revisions converges with one', async () => {
   const [kept, dropped] = [await world.addCustomer(null, ['xray']), await world.addCustomer(null, ['xray'])];
   const [own, other] = [await world.xrayClient(kept, one), await world.xrayClient(dropped, one)];
   const planId = await world.addPlan(world.tenantId, null, ['xray']);
@@ -135,23 +136,26 @@ test('a node that missed three revisions converges with one', async () => {
   }
 });
 
-test('a subscription on two nodes with two collectors, each half below the limit, is cut on both', async () => {
-  const limit = 6_000_000n;
-  const customer = await world.addCustomer(limit, ['xray']);
-  const clients = [await world.xrayClient(customer, one), await world.xrayClient(customer, two)];
-  const { rows } = await world.sql.query<{ holder: string }>('SELECT DISTINCT holder FROM stream_head');
-  expect(rows).toHaveLength(2);
-  const streams = await Promise.all(clients.map((client) => openStream(world.socks(client), 700_000)));
-  for (const { complete } of await Promise.all(streams.map((stream) => stream.done)))
-    expect(complete).toBe(false);
-  await world.confirmed(customer, 'cut');
-  for (const client of clients) expect((await download(world.socks(client), 1_000)).complete).toBe(false);
-  const moved = await Promise.all([one, two].map((node) => world.xrayCounters(node, customer)));
-  for (const { up, down } of moved) expect(up + down).toBeLessThan(limit);
-  const [up, down] = [moved.reduce((sum, m) => sum + m.up, 0n), moved.reduce((sum, m) => sum + m.down, 0n)];
-  expect(up + down).toBeGreaterThanOrEqual(limit);
-  await world.booked(customer, { up, down });
-});
+rootTest(
+  'a subscription on two nodes with two collectors, each half below the limit, is cut on both',
+  async () => {
+    const limit = 6_000_000n;
+    const customer = await world.addCustomer(limit, ['xray']);
+    const clients = [await world.xrayClient(customer, one), await world.xrayClient(customer, two)];
+    const { rows } = await world.sql.query<{ holder: string }>('SELECT DISTINCT holder FROM stream_head');
+    expect(rows).toHaveLength(2);
+    const streams = await Promise.all(clients.map((client) => openStream(world.socks(client), 700_000)));
+    for (const { complete } of await Promise.all(streams.map((stream) => stream.done)))
+      expect(complete).toBe(false);
+    await world.confirmed(customer, 'cut');
+    for (const client of clients) expect((await download(world.socks(client), 1_000)).complete).toBe(false);
+    const moved = await Promise.all([one, two].map((node) => world.xrayCounters(node, customer)));
+    for (const { up, down } of moved) expect(up + down).toBeLessThan(limit);
+    const [up, down] = [moved.reduce((sum, m) => sum + m.up, 0n), moved.reduce((sum, m) => sum + m.down, 0n)];
+    expect(up + down).toBeGreaterThanOrEqual(limit);
+    await world.booked(customer, { up, down });
+  },
+);
 
 test('a duplicated frame is counted once', async () => {
   const customer = await world.addCustomer(null, ['xray']);

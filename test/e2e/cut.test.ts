@@ -1,7 +1,8 @@
 // Enforcement with proof: the crossing ends the open session, not the neighbour's, and the proof is stored.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
 import { followLines } from '@penstock/testkit/netns/lines';
 import { download, openStream } from '@penstock/testkit/traffic/socks-client';
+import { rootTest } from './root.js';
 import { until } from './until.js';
 import { World, type Customer, type NodeOfWorld } from './world.js';
 
@@ -20,43 +21,46 @@ async function proof(customer: Customer): Promise<Record<string, unknown>> {
   return (answer['items'] as Record<string, unknown>[])[0] ?? {};
 }
 
-test('crossing the quota ends the open session and not the neighbour’s (both behind one address)', async () => {
-  const customer = await world.addCustomer(5_000_000n, ['xray']);
-  const neighbour = await world.addCustomer(null, ['xray']);
-  const client = await world.xrayClient(customer, node);
-  const other = await world.xrayClient(neighbour, node);
-  const steady = await openStream(world.socks(other), 500_000);
-  const stream = await openStream(world.socks(client), 2_500_000);
-  const end = await stream.done;
-  // The client sees the end.
-  expect(end.complete).toBe(false);
-  expect(end.receivedBytes).toBeGreaterThanOrEqual(5_000_000);
-  // The origin falls silent.
-  await until(
-    () => world.origin.connections.every((c) => c.request !== 'STREAM 2500000' || !c.open),
-    'origin silent',
-  );
-  await world.confirmed(customer, 'cut');
-  // A new connection is refused.
-  const again = await download(world.socks(client), 1000);
-  expect(again.complete).toBe(false);
-  // The neighbour goes on, on the same connection.
-  const before = steady.receivedBytes;
-  await until(() => steady.receivedBytes > before + 500_000, 'the neighbour receives');
-  expect(steady.open).toBe(true);
-  steady.abort();
-  // The proof: sessions ended, times, and "confirmed on 1 of 1 nodes".
-  expect(await proof(customer)).toMatchObject({
-    kind: 'cut',
-    cause: 'crossing',
-    state: 'confirmed',
-    sessionsEnded: 1,
-  });
-  // What was counted after the last byte stands in the ledger too.
-  await world.booked(customer, await world.xrayCounters(node, customer));
-});
+rootTest(
+  'crossing the quota ends the open session and not the neighbour’s (both behind one address)',
+  async () => {
+    const customer = await world.addCustomer(5_000_000n, ['xray']);
+    const neighbour = await world.addCustomer(null, ['xray']);
+    const client = await world.xrayClient(customer, node);
+    const other = await world.xrayClient(neighbour, node);
+    const steady = await openStream(world.socks(other), 500_000);
+    const stream = await openStream(world.socks(client), 2_500_000);
+    const end = await stream.done;
+    // The client sees the end.
+    expect(end.complete).toBe(false);
+    expect(end.receivedBytes).toBeGreaterThanOrEqual(5_000_000);
+    // The origin falls silent.
+    await until(
+      () => world.origin.connections.every((c) => c.request !== 'STREAM 2500000' || !c.open),
+      'origin silent',
+    );
+    await world.confirmed(customer, 'cut');
+    // A new connection is refused.
+    const again = await download(world.socks(client), 1000);
+    expect(again.complete).toBe(false);
+    // The neighbour goes on, on the same connection.
+    const before = steady.receivedBytes;
+    await until(() => steady.receivedBytes > before + 500_000, 'the neighbour receives');
+    expect(steady.open).toBe(true);
+    steady.abort();
+    // The proof: sessions ended, times, and "confirmed on 1 of 1 nodes".
+    expect(await proof(customer)).toMatchObject({
+      kind: 'cut',
+      cause: 'crossing',
+      state: 'confirmed',
+      sessionsEnded: 1,
+    });
+    // What was counted after the last byte stands in the ledger too.
+    await world.booked(customer, await world.xrayCounters(node, customer));
+  },
+);
 
-test('needs root: crossing the quota removes the WireGuard peer and not the neighbour’s', async () => {
+rootTest('crossing the quota removes the WireGuard peer and not the neighbour’s', async () => {
   const internet = await world.internet();
   const customer = await world.addCustomer(4_000_000n, ['wireguard']);
   const neighbour = await world.addCustomer(null, ['wireguard']);
@@ -87,16 +91,19 @@ test('needs root: crossing the quota removes the WireGuard peer and not the neig
   await steady.next((line) => Number(line['receivedBytes']) > before + 300_000);
 });
 
-test('a disabled subscription’s open session ends, and enabling it lets the customer back in', async () => {
-  const customer = await world.addCustomer(null, ['xray']);
-  const client = await world.xrayClient(customer, node);
-  const stream = await openStream(world.socks(client), 500_000);
-  await world.update(customer, { adminState: 'disabled' });
-  const end = await stream.done;
-  expect(end.complete).toBe(false);
-  await world.confirmed(customer, 'cut');
-  expect((await download(world.socks(client), 1000)).complete).toBe(false);
-  await world.update(customer, { adminState: 'active' });
-  await world.confirmed(customer, 'grant');
-  expect((await download(world.socks(client), 1000)).complete).toBe(true);
-});
+rootTest(
+  'a disabled subscription’s open session ends, and enabling it lets the customer back in',
+  async () => {
+    const customer = await world.addCustomer(null, ['xray']);
+    const client = await world.xrayClient(customer, node);
+    const stream = await openStream(world.socks(client), 500_000);
+    await world.update(customer, { adminState: 'disabled' });
+    const end = await stream.done;
+    expect(end.complete).toBe(false);
+    await world.confirmed(customer, 'cut');
+    expect((await download(world.socks(client), 1000)).complete).toBe(false);
+    await world.update(customer, { adminState: 'active' });
+    await world.confirmed(customer, 'grant');
+    expect((await download(world.socks(client), 1000)).complete).toBe(true);
+  },
+);

@@ -6,10 +6,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { followLines } from '@penstock/testkit/netns/lines';
 import { download, openStream, upload } from '@penstock/testkit/traffic/socks-client';
 import { verifyLedger } from './chain.js';
+import { isRoot, rootTest } from './root.js';
 import { until } from './until.js';
 import { World, type Bytes, type NodeOfWorld } from './world.js';
 
-const isRoot = process.getuid?.() === 0;
 /** Counters are read once a second; on a machine that is busy, reading may be stretched up to this. */
 const READ_MS_MAX = 10_000;
 /** A dead engine is noticed within 250 ms, and the row takes its time. */
@@ -109,7 +109,7 @@ test('an Xray that dies costs at most what it counted since the last read, and t
   await verifyLedger(world);
 });
 
-test('needs root: a WireGuard peer removed and added again is counted once', async () => {
+rootTest('a WireGuard peer removed and added again is counted once', async () => {
   const customer = await world.addCustomer(null, ['wireguard']);
   const internet = await world.internet();
   const { namespace, client } = await world.wireguardClient(customer, node);

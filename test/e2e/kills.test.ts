@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { verifyLedger } from './chain.js';
 import { Gaps, HOLD_SETTINGS, seeded } from './gaps.js';
 import { Pump } from './pump.js';
+import { isRoot } from './root.js';
 import { until } from './until.js';
 import { World, type Customer, type NodeOfWorld } from './world.js';
 
@@ -19,7 +20,6 @@ const EXTRA_MAX = 8;
 const DOWN_BYTES = 40_000;
 /** The longest pause of a node that looks for the scheduler, and the order's own time. */
 const RECONNECT_MS_MAX = 40_000;
-const isRoot = process.getuid?.() === 0;
 
 let world: World;
 let node: NodeOfWorld;
