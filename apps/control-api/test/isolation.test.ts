@@ -132,6 +132,7 @@ class OpenGuard {
     if (declarationOf(context.getHandler())?.access === 'public') return true;
     request.actor = {
       ...{ ...originOf(request), accountId: null, role: 'owner', platform: false, familyId: null },
+      ...{ keyId: null, scopes: null },
       tenantId: String(request.headers['x-claimed-tenant']) as TenantId,
     };
     return true;

@@ -12,6 +12,8 @@ export type SubscriptionId = Id<'subscription'>;
 export type DeviceId = Id<'device'>;
 export type NodeId = Id<'node'>;
 export type NodeGroupId = Id<'node_group'>;
+/** An API key or a machine token. */
+export type KeyId = Id<'key'>;
 
 export const ZERO_ID = '00000000-0000-0000-0000-000000000000';
 

@@ -92,7 +92,7 @@ export class AuthService {
           this.#session(accountId, familyId, refreshToken, null, at),
           origin,
         );
-        const actor: Actor = { ...origin, ...place, accountId, familyId };
+        const actor: Actor = { ...origin, ...place, accountId, familyId, keyId: null, scopes: null };
         await appendAudit(
           { client, at, actor },
           { action: 'session.create', entity: 'account', entityId: accountId },

@@ -27,7 +27,10 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
     if (declaration.access !== 'self' && !allows(standing, declaration.access)) {
       throw new AppError('forbidden', `your role may not do this (${declaration.access})`);
     }
-    request.actor = { ...originOf(request), ...standing, accountId, tenantId, familyId };
+    request.actor = {
+      ...{ ...originOf(request), ...standing, accountId, tenantId, familyId },
+      ...{ keyId: null, scopes: null },
+    };
     return true;
   }
 

@@ -3,8 +3,9 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '@penstock/domain/errors';
-import type { AccountId, TenantId } from '@penstock/domain/ids';
+import type { AccountId, KeyId, TenantId } from '@penstock/domain/ids';
 import type { Role } from '@penstock/domain/terms';
+import type { Permission } from '../permissions.js';
 
 /** Where a request came from, as the audit log keeps it. */
 export interface Origin {
@@ -22,6 +23,10 @@ export interface Actor extends Origin {
   platform: boolean;
   /** Family of the session that the token belongs to. */
   familyId: string | null;
+  /** The API key or machine token that acts for its maker; null for a person with a session. */
+  keyId: KeyId | null;
+  /** What the key may do, within what its maker's role may; null: all of the role. */
+  scopes: readonly Permission[] | null;
 }
 
 export interface ActingRequest extends FastifyRequest {

@@ -15,6 +15,12 @@ export interface Documentation {
   errors?: readonly ErrorCode[];
   /** The answer is not JSON. */
   contentType?: string;
+  /** Only from the addresses of the admin allow-list (http/allow-list.ts). */
+  sensitive?: true;
+  /** The answer shows a secret once: what is kept of it for a repeated Idempotency-Key is encrypted. */
+  secret?: true;
+  /** A mutation that takes no Idempotency-Key because repeating it is harmless by itself; says why. */
+  withoutKey?: string;
 }
 
 export interface Declaration extends Documentation {

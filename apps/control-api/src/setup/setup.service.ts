@@ -77,7 +77,10 @@ export class SetupService {
     const tenantId = await this.#platform();
     const hash = secretHash(request.token);
     const accountId = newId<AccountId>();
-    const actor: Actor = { ...origin, accountId, tenantId, role: 'owner', platform: true, familyId: null };
+    const actor: Actor = {
+      ...{ ...origin, accountId, tenantId, role: 'owner', platform: true },
+      ...{ familyId: null, keyId: null, scopes: null },
+    };
     // Before the costly hash; the answer that counts is given again below, in the transaction.
     await this.database.transaction(actor, async ({ client }) => {
       const link = await store.findSetupLink(client, hash);
@@ -116,7 +119,15 @@ export class SetupService {
 /** The product itself, acting in the platform tenant at its own start. */
 export function productActor(tenantId: TenantId): Actor {
   return {
-    ...{ accountId: null, tenantId, role: 'owner', platform: true, familyId: null },
+    ...{
+      accountId: null,
+      tenantId,
+      role: 'owner',
+      platform: true,
+      familyId: null,
+      keyId: null,
+      scopes: null,
+    },
     ...{ requestId: randomUUID(), ip: null, userAgent: null },
   };
 }
