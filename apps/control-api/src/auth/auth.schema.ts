@@ -4,9 +4,11 @@ import type { TenantId } from '@penstock/domain/ids';
 import { id, idText, text } from '../http/fields.js';
 import { permissions, type Permission } from '../permissions.js';
 import { REFRESH_TOKEN } from './refresh-token.js';
+import { exampleIds } from '../http/example-ids.js';
 
 export const PASSWORD_CHARACTERS_MIN = 12;
 const PASSWORD_CHARACTERS_MAX = 200;
+const EXAMPLE_REFRESH_TOKEN = `psr1.${'x'.repeat(43)}`;
 
 export const email = z
   .string()
@@ -20,25 +22,31 @@ export const newPassword = z
   .min(PASSWORD_CHARACTERS_MIN, `must have at least ${PASSWORD_CHARACTERS_MIN} characters`)
   .max(PASSWORD_CHARACTERS_MAX);
 
-export const signIn = z.strictObject({
-  email,
-  password: z.string().min(1).max(PASSWORD_CHARACTERS_MAX),
-  /** May be left out by an account with one membership. */
-  tenantId: id<TenantId>().optional(),
-});
+export const signIn = z
+  .strictObject({
+    email,
+    password: z.string().min(1).max(PASSWORD_CHARACTERS_MAX),
+    /** May be left out by an account with one membership. */
+    tenantId: id<TenantId>().optional(),
+  })
+  .meta({ examples: [{ email: 'owner@example.org', password: 'correct horse battery' }] });
 export type SignIn = z.output<typeof signIn>;
 
-export const refresh = z.strictObject({
-  refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token'),
-  tenantId: id<TenantId>().optional(),
-});
+export const refresh = z
+  .strictObject({
+    refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token'),
+    tenantId: id<TenantId>().optional(),
+  })
+  .meta({ examples: [{ refreshToken: EXAMPLE_REFRESH_TOKEN }] });
 export type Refresh = z.output<typeof refresh>;
 
-export const signOut = z.strictObject({
-  refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token'),
-});
+export const signOut = z
+  .strictObject({ refreshToken: z.string().regex(REFRESH_TOKEN, 'must be a refresh token') })
+  .meta({ examples: [{ refreshToken: EXAMPLE_REFRESH_TOKEN }] });
 
-export const switchTenant = z.strictObject({ tenantId: id<TenantId>() });
+export const switchTenant = z
+  .strictObject({ tenantId: id<TenantId>() })
+  .meta({ examples: [{ tenantId: exampleIds.tenant }] });
 
 export const tokens = z.strictObject({
   accessToken: z.string(),

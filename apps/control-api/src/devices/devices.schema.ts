@@ -2,14 +2,18 @@ import { z } from 'zod';
 import { isWireguardKey } from '@penstock/domain/wireguard-keys';
 import { idText, name, timeText } from '../http/fields.js';
 
-export const newDevice = z.strictObject({
-  name,
-  /** The customer's own key; left out, we make a pair and keep the private key sealed. */
-  publicKey: z
-    .string()
-    .refine(isWireguardKey, 'must be a WireGuard public key: 32 bytes in base64, 44 characters')
-    .optional(),
-});
+export const newDevice = z
+  .strictObject({
+    name,
+    publicKey: z
+      .string()
+      .refine(isWireguardKey, 'must be a WireGuard public key: 32 bytes in base64, 44 characters')
+      .optional()
+      .meta({
+        description: "The customer's own key; left out, we make a pair and keep the private key sealed",
+      }),
+  })
+  .meta({ examples: [{ name: 'phone' }] });
 export type NewDevice = z.output<typeof newDevice>;
 
 export const device = z.strictObject({

@@ -7,7 +7,8 @@ const { min, max, default: usual } = JOIN_TOKEN_MINUTES;
 
 export const newJoinToken = z
   .strictObject({ ttlMinutes: z.number().int().min(min).max(max).default(usual) })
-  .prefault({});
+  .prefault({})
+  .meta({ examples: [{ ttlMinutes: 30 }] });
 export type NewJoinToken = z.output<typeof newJoinToken>;
 
 export const joinToken = z.strictObject({

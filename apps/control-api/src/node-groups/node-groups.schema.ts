@@ -1,11 +1,14 @@
 import { z } from 'zod';
 import type { NodeId } from '@penstock/domain/ids';
 import { id, idText, name, pageReply, timeText } from '../http/fields.js';
+import { exampleIds } from '../http/example-ids.js';
 
-export const newNodeGroup = z.strictObject({ name });
+export const newNodeGroup = z.strictObject({ name }).meta({ examples: [{ name: 'Frankfurt' }] });
 export type NewNodeGroup = z.output<typeof newNodeGroup>;
 
-export const newMember = z.strictObject({ nodeId: id<NodeId>() });
+export const newMember = z
+  .strictObject({ nodeId: id<NodeId>() })
+  .meta({ examples: [{ nodeId: exampleIds.node }] });
 export type NewMember = z.output<typeof newMember>;
 
 export const nodeGroup = z.strictObject({

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { NodeGroupId } from '@penstock/domain/ids';
 import { id, idText, name, pageReply, timeText } from '../http/fields.js';
 import { parseSubnet } from './subnet.js';
+import { exampleIds } from '../http/example-ids.js';
 
 const HOST_NAME = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i;
 const INBOUNDS_MAX = 16;
@@ -67,30 +68,54 @@ export type NewInbound = z.output<typeof newInbound>;
 
 const unique = (values: unknown[]): boolean => new Set(values).size === values.length;
 
-export const newNode = z.strictObject({
-  name,
-  address: hostAddress,
-  multiplierPerMille: z.number().int().min(0).max(100_000).default(1_000),
-  linkMbps: z.number().int().min(1).max(10_000_000).default(10_000),
-  nodeGroupIds: z.array(id<NodeGroupId>()).max(50).refine(unique, 'must not repeat itself').default([]),
-  inbounds: z
-    .array(newInbound)
-    .min(1)
-    .max(INBOUNDS_MAX)
-    .refine((list) => unique(list.map((inbound) => inbound.tag)), 'must not use a tag twice')
-    .refine(
-      (list) => unique(list.map((inbound) => `${inbound.engine} ${inbound.port}`)),
-      'must not use a port twice',
-    )
-    // A node has one interface; its subnets may be several.
-    .refine(
-      (list) => list.filter((inbound) => inbound.engine === 'wireguard').length <= 1,
-      'must not hold two of WireGuard',
-    ),
-});
+export const newNode = z
+  .strictObject({
+    name,
+    address: hostAddress,
+    multiplierPerMille: z.number().int().min(0).max(100_000).default(1_000),
+    linkMbps: z.number().int().min(1).max(10_000_000).default(10_000),
+    nodeGroupIds: z.array(id<NodeGroupId>()).max(50).refine(unique, 'must not repeat itself').default([]),
+    inbounds: z
+      .array(newInbound)
+      .min(1)
+      .max(INBOUNDS_MAX)
+      .refine((list) => unique(list.map((inbound) => inbound.tag)), 'must not use a tag twice')
+      .refine(
+        (list) => unique(list.map((inbound) => `${inbound.engine} ${inbound.port}`)),
+        'must not use a port twice',
+      )
+      // A node has one interface; its subnets may be several.
+      .refine(
+        (list) => list.filter((inbound) => inbound.engine === 'wireguard').length <= 1,
+        'must not hold two of WireGuard',
+      ),
+  })
+  .meta({
+    examples: [
+      {
+        name: 'fra-1',
+        address: 'fra-1.example.net',
+        linkMbps: 1_000,
+        nodeGroupIds: [exampleIds.nodeGroup],
+        inbounds: [
+          {
+            engine: 'xray',
+            tag: 'reality',
+            port: 443,
+            security: 'reality',
+            serverNames: ['www.example.com'],
+            target: 'www.example.com:443',
+          },
+          { engine: 'wireguard', port: 51_820, subnets: ['10.66.0.0/16'] },
+        ],
+      },
+    ],
+  });
 export type NewNode = z.output<typeof newNode>;
 
-export const revoke = z.strictObject({ reason: name });
+export const revoke = z
+  .strictObject({ reason: name })
+  .meta({ examples: [{ reason: 'the machine was given back' }] });
 
 const inbound = z.strictObject({
   tag: z.string(),

@@ -13,18 +13,21 @@ import {
   time,
   timeText,
 } from '../http/fields.js';
+import { exampleIds } from '../http/example-ids.js';
 
 const externalRef = text(200);
 const wantedState = z.enum(['active', 'disabled']);
 
-export const newSubscription = z.strictObject({
-  planId: id<PlanId>(),
-  name,
-  /** Opaque reference of the tenant's own system. */
-  externalRef: externalRef.nullable().default(null),
-  /** Left out: the plan's duration from now. null: never. */
-  expiresAt: time.nullable().optional(),
-});
+export const newSubscription = z
+  .strictObject({
+    planId: id<PlanId>(),
+    name,
+    /** Opaque reference of the tenant's own system. */
+    externalRef: externalRef.nullable().default(null),
+    /** Left out: the plan's duration from now. null: never. */
+    expiresAt: time.nullable().optional(),
+  })
+  .meta({ examples: [{ planId: exampleIds.plan, name: 'customer 1', externalRef: 'order-20417' }] });
 export type NewSubscription = z.output<typeof newSubscription>;
 
 export const changedSubscription = z
@@ -34,7 +37,8 @@ export const changedSubscription = z
     limitBytes: bytes.nullable().optional(),
     expiresAt: time.nullable().optional(),
   })
-  .refine((change) => Object.values(change).some((value) => value !== undefined), 'must change something');
+  .refine((change) => Object.values(change).some((value) => value !== undefined), 'must change something')
+  .meta({ examples: [{ name: 'customer one', adminState: 'disabled' }] });
 export type ChangedSubscription = z.output<typeof changedSubscription>;
 
 export const subscriptionQuery = z.strictObject({

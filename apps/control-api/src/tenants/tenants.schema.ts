@@ -9,7 +9,9 @@ const timeZone = z.string().refine((zone) => {
   }
 }, 'must be an IANA time zone');
 
-export const newTenant = z.strictObject({ name, timeZone: timeZone.default('UTC') });
+export const newTenant = z
+  .strictObject({ name, timeZone: timeZone.default('UTC') })
+  .meta({ examples: [{ name: 'Example Net', timeZone: 'Europe/Berlin' }] });
 export type NewTenant = z.output<typeof newTenant>;
 
 export const tenant = z.strictObject({
