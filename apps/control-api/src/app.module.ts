@@ -21,6 +21,9 @@ import { RouteTable, routesOf } from './http/routes.js';
 import { ValidationPipe } from './http/validation.pipe.js';
 import { JoinTokensController } from './join-tokens/join-tokens.controller.js';
 import { JoinTokensService } from './join-tokens/join-tokens.service.js';
+import { GateMemory } from './limits/gate-memory.js';
+import { Limiter } from './limits/limiter.js';
+import { SignInGate } from './limits/sign-in-gate.js';
 import { LocalNode } from './local-node/local-node.js';
 import { NodeGroupsController } from './node-groups/node-groups.controller.js';
 import { NodeGroupsService } from './node-groups/node-groups.service.js';
@@ -57,6 +60,9 @@ const services: Type[] = [
   AccessTokenStrategy,
   Standings,
   Passwords,
+  Limiter,
+  GateMemory,
+  SignInGate,
   AuthService,
   SetupService,
   NodeGroupsService,

@@ -8,7 +8,8 @@ import { withTransaction } from '@penstock/db/transaction';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import type { Actor, Origin } from '../http/actor.js';
-import { networkOf, TokenBuckets } from '../http/token-buckets.js';
+import { Limiter } from '../limits/limiter.js';
+import { SignInGate } from '../limits/sign-in-gate.js';
 import { permissionsOf, type Permission } from '../permissions.js';
 import { ACCESS_TOKEN_SECONDS, AccessTokens } from './access-token.js';
 import type { Refresh, SignIn } from './auth.schema.js';
@@ -41,33 +42,33 @@ export type Place = Pick<Actor, 'tenantId' | 'role' | 'platform'>;
 
 @Injectable()
 export class AuthService {
-  // A name is limited per network, so that nobody can lock a person out from elsewhere.
-  readonly #byNetwork: TokenBuckets;
-  readonly #byName: TokenBuckets;
-  readonly #refreshes: TokenBuckets;
-
   constructor(
     private readonly context: Context,
     private readonly passwords: Passwords,
     private readonly accessTokens: AccessTokens,
     private readonly standings: Standings,
-  ) {
-    this.#byNetwork = new TokenBuckets(context.clock, { burst: 60, refillMs: 1_000 });
-    this.#byName = new TokenBuckets(context.clock, { burst: 10, refillMs: 6_000 });
-    this.#refreshes = new TokenBuckets(context.clock, { burst: 120, refillMs: 500 });
-  }
+    private readonly gate: SignInGate,
+    private readonly limiter: Limiter,
+  ) {}
 
   /** Throws rate_limited, unavailable (too many hashes at once), unauthenticated, forbidden or invalid_input. */
   async signIn(request: SignIn, origin: Origin): Promise<Tokens> {
-    const network = networkOf(origin.ip);
-    this.#byNetwork.take(network);
-    this.#byName.take(`${network} ${request.email}`);
+    await this.gate.before(origin, request.email);
     const { pool } = this.context;
     const account = await withTransaction(pool, (client) =>
       sessions.findAccountByEmail(client, request.email),
     );
-    const { matches, rehash } = await this.passwords.check(request.password, account?.passwordHash ?? null);
-    if (account === null || !matches) throw new AppError('unauthenticated', 'name or password is wrong');
+    const { matches, rehash } = await this.passwords
+      .check(request.password, account?.passwordHash ?? null)
+      .catch(async (error: unknown) => {
+        await this.gate.undecided(origin, request.email);
+        throw error;
+      });
+    if (account === null || !matches) {
+      await this.gate.failed(origin, request.email);
+      throw new AppError('unauthenticated', 'name or password is wrong');
+    }
+    await this.gate.succeeded(origin, request.email);
     const newHash = rehash ? await this.passwords.hash(request.password) : null;
     const place = await this.#chooseTenant(account.accountId, request.tenantId);
     if (newHash !== null) {
@@ -105,7 +106,7 @@ export class AuthService {
 
   /** Throws token_invalid, token_expired, rate_limited, forbidden or invalid_input. */
   async refresh(request: Refresh, origin: Origin): Promise<Tokens> {
-    this.#refreshes.take(networkOf(origin.ip));
+    await this.limiter.takeGuess('refresh', origin.ip);
     const child = childRefreshToken(this.context.config.DATA_KEY, request.refreshToken);
     const at = new Date(this.context.clock.now());
     const session = await withTransaction(this.context.pool, async (client) => {

@@ -12,7 +12,7 @@ import { secretHash } from '../auth/refresh-token.js';
 import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
-import { networkOf, TokenBuckets } from '../http/token-buckets.js';
+import { Limiter } from '../limits/limiter.js';
 import type { Setup } from './setup.schema.js';
 import * as store from './setup.store.js';
 
@@ -20,15 +20,12 @@ const PLATFORM_NAME = 'Platform';
 
 @Injectable()
 export class SetupService {
-  readonly #attempts: TokenBuckets;
-
   constructor(
     private readonly context: Context,
     private readonly database: Database,
     private readonly passwords: Passwords,
-  ) {
-    this.#attempts = new TokenBuckets(context.clock, { burst: 60, refillMs: 5_000 });
-  }
+    private readonly limiter: Limiter,
+  ) {}
 
   /** Makes the platform tenant at the very first start and keeps the hash of the set-up secret while it is needed. */
   async prepare(): Promise<TenantId> {
@@ -73,7 +70,7 @@ export class SetupService {
 
   /** Makes the first owner. Throws not_found, token_used, conflict, unavailable or rate_limited. */
   async claim(request: Setup, origin: Origin): Promise<{ accountId: AccountId; place: Place }> {
-    this.#attempts.take(networkOf(origin.ip));
+    await this.limiter.takeGuess('setup', origin.ip);
     const tenantId = await this.#platform();
     const hash = secretHash(request.token);
     const accountId = newId<AccountId>();
