@@ -34,7 +34,7 @@ test('keys of tenant tables start with tenant_id', async () => {
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
     WHERE i.indisunique AND NOT c.relispartition AND i.indkey[0] <> a.attnum
-      AND c.relname NOT IN ('platform', 'credential_route')`);
+      AND c.relname NOT IN ('platform', 'credential_route', 'tenant')`);
   expect(rows).toEqual([]);
 });
 
