@@ -1,10 +1,11 @@
 // `npm run demo|bench|test:mutants`: makes the tools, packages and build ready and runs the named program
-// with the pinned Node. Engines are looked for by the programs themselves.
+// with the pinned Node. Engines are looked for by the programs themselves; the mutants' tests get them from here.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureBuilt } from './build.mjs';
 import { ensurePackages } from './install.mjs';
+import { ensureEngines } from './machine.mjs';
 import { LauncherError, main, repo, runAttached } from './step.mjs';
 import { ensureToolchain, node, toolchainEnv } from './toolchain.mjs';
 
@@ -26,7 +27,8 @@ await main(async () => {
   await ensureToolchain();
   await ensurePackages();
   await ensureBuilt('everything');
+  const engines = name === 'mutants' ? (await ensureEngines()).env : {};
   const place = places.map((path) => join(repo, path)).find((path) => existsSync(path));
   if (place === undefined) throw new LauncherError(`There is no ${places[0]} in this clone.`);
-  return runAttached(node, [place, ...args], { env: toolchainEnv() });
+  return runAttached(node, [place, ...args], { env: toolchainEnv(engines) });
 });

@@ -6,6 +6,12 @@ import { rootTest } from './root.js';
 import { until } from './until.js';
 import { World, type Customer, type NodeOfWorld } from './world.js';
 
+const LIMIT_BYTES = 5_000_000n;
+const RATE_BYTES = 2_500_000;
+/** The world's agents seal a window each second; the second is for the way to the collector and back. */
+const WINDOW_S = 1;
+const ROUND_TRIP_S = 1;
+
 let world: World;
 let node: NodeOfWorld;
 
@@ -22,21 +28,21 @@ async function proof(customer: Customer): Promise<Record<string, unknown>> {
 }
 
 rootTest(
-  'crossing the quota ends the open session and not the neighbour’s (both behind one address)',
+  'crossing the quota ends the open session and not the neighbour’s (both behind one address) [R2-17]',
   async () => {
-    const customer = await world.addCustomer(5_000_000n, ['xray']);
+    const customer = await world.addCustomer(LIMIT_BYTES, ['xray']);
     const neighbour = await world.addCustomer(null, ['xray']);
     const client = await world.xrayClient(customer, node);
     const other = await world.xrayClient(neighbour, node);
     const steady = await openStream(world.socks(other), 500_000);
-    const stream = await openStream(world.socks(client), 2_500_000);
+    const stream = await openStream(world.socks(client), RATE_BYTES);
     const end = await stream.done;
     // The client sees the end.
     expect(end.complete).toBe(false);
-    expect(end.receivedBytes).toBeGreaterThanOrEqual(5_000_000);
+    expect(end.receivedBytes).toBeGreaterThanOrEqual(Number(LIMIT_BYTES));
     // The origin falls silent.
     await until(
-      () => world.origin.connections.every((c) => c.request !== 'STREAM 2500000' || !c.open),
+      () => world.origin.connections.every((c) => c.request !== `STREAM ${RATE_BYTES}` || !c.open),
       'origin silent',
     );
     await world.confirmed(customer, 'cut');
@@ -56,7 +62,12 @@ rootTest(
       sessionsEnded: 1,
     });
     // What was counted after the last byte stands in the ledger too.
-    await world.booked(customer, await world.xrayCounters(node, customer));
+    const counted = await world.xrayCounters(node, customer);
+    await world.booked(customer, counted);
+    // Overuse is what moved while a read, a window and the order were under way.
+    const overuse = counted.up + counted.down - LIMIT_BYTES;
+    console.log(`overuse ${overuse} bytes, ${Number(overuse) / RATE_BYTES} s at the customer's rate`);
+    expect(overuse).toBeLessThanOrEqual(BigInt(RATE_BYTES * (2 * WINDOW_S + ROUND_TRIP_S)));
   },
 );
 

@@ -33,6 +33,12 @@ function xrayPid(): number {
   return file.pid;
 }
 
+/** The userspace daemon; a kernel's interface cannot die like this. */
+function wireguardPid(): number {
+  const file = join(node.agentDir, 'wireguard', `${node.wireguardInterface}.device.json`);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { pid: number }).pid;
+}
+
 interface Mark {
   kind: string;
   engine: string;
@@ -147,3 +153,53 @@ rootTest('a WireGuard peer removed and added again is counted once', async () =>
   expect(life.down).toBeGreaterThan(2_100_000n);
   await verifyLedger(world);
 });
+
+rootTest(
+  'a wireguard-go that dies costs at most what it counted since the last read, and the loss is marked',
+  async () => {
+    const earlier = (await lossMarks()).length;
+    const customer = await world.addCustomer(null, ['wireguard']);
+    const internet = await world.internet();
+    const { namespace, client } = await world.wireguardClient(customer, node);
+    const args = [
+      '--origin',
+      `${internet.host}:${internet.port}`,
+      '--stream',
+      '400000',
+      '--timeout',
+      '30000',
+    ];
+    const child = namespace.spawn([process.execPath, world.directClient, ...args]);
+    const lines = followLines(child);
+    await lines.next((line) => Number(line['receivedBytes']) > 1_200_000, { past: true, timeoutMs: 20_000 });
+    const read = await world.wireguardCounters(node, client.publicKey);
+    const killedMs = Date.now();
+    process.kill(wireguardPid(), 'SIGKILL');
+
+    await until(async () => (await lossMarks()).length > earlier, 'the loss is marked');
+    const [mark, ...more] = (await lossMarks()).slice(earlier);
+    expect(more).toEqual([]);
+    expect(mark).toMatchObject({ kind: 'engine_died', engine: 'wireguard' });
+    expect(mark?.fromMs).toBeGreaterThan(killedMs - READ_MS_MAX - CLOCK_MS);
+    expect(mark?.toMs).toBeGreaterThanOrEqual(killedMs - CLOCK_MS);
+
+    await client.renewSession();
+    // The interface is made again with its peer, and what it counts from there is added to what was booked.
+    await until(
+      async () => (await world.wireguardCounters(node, client.publicKey)).up > 0n,
+      'the device talks to the new interface',
+      30_000,
+    );
+    child.kill();
+    await until(async () => {
+      const [ledger, peer] = [
+        await world.ledgerBytes(customer),
+        await world.wireguardCounters(node, client.publicKey),
+      ];
+      const firstLife = { up: ledger.up - peer.up, down: ledger.down - peer.down };
+      return firstLife.down > 0n && firstLife.down <= read.down + 400_000n * 3n && firstLife.up >= 0n;
+    }, 'both lives are booked');
+    expect((await lossMarks()).length).toBe(earlier + 1);
+    await verifyLedger(world);
+  },
+);
