@@ -10,10 +10,10 @@ ALTER TABLE tenant
   ADD COLUMN limit_nodes          integer CHECK (limit_nodes >= 0),
   ADD COLUMN limit_pool_bytes     bigint CHECK (limit_pool_bytes >= 0),
   ADD COLUMN limit_api_per_minute integer CHECK (limit_api_per_minute > 0);
-CREATE UNIQUE INDEX tenant_name_key ON tenant (name_key);
+CREATE UNIQUE INDEX tenant_same_name ON tenant (name_key);
 
 ALTER TABLE account ADD COLUMN email_key text;
-CREATE UNIQUE INDEX account_email_key ON account (email_key);
+CREATE UNIQUE INDEX account_same_email ON account (email_key);
 
 ALTER TABLE member ADD COLUMN version integer NOT NULL DEFAULT 1;
 
