@@ -17,8 +17,9 @@ export function requireVersion(ifMatch: string | undefined, version: number): vo
   });
 }
 
+/** What the decorator below runs; a route that has it takes If-Match (routes.ts). */
+export const ifMatchOf = (_data: unknown, context: ExecutionContext): string | undefined =>
+  context.switchToHttp().getRequest<FastifyRequest>().headers['if-match'];
+
 /** The If-Match header of a change, undefined when there is none. */
-export const IfMatch = createParamDecorator(
-  (_data: unknown, context: ExecutionContext): string | undefined =>
-    context.switchToHttp().getRequest<FastifyRequest>().headers['if-match'],
-);
+export const IfMatch = createParamDecorator(ifMatchOf);

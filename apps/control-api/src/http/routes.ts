@@ -9,6 +9,7 @@ import {
 } from '@nestjs/common/constants';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum';
 import { z } from 'zod';
+import { ifMatchOf } from './entity-tag.js';
 import { declarationOf, type Declaration } from './require.decorator.js';
 
 export interface Route {
@@ -21,6 +22,13 @@ export interface Route {
   body?: z.ZodType;
   query?: z.ZodType;
   params: { name: string; schema: z.ZodType }[];
+  /** Takes If-Match: an answer of the same path gives the version as ETag. */
+  ifMatch: boolean;
+}
+
+/** A mutation that is made once however often it is sent with the same Idempotency-Key. */
+export function takesIdempotencyKey({ method, declaration }: Pick<Route, 'method' | 'declaration'>): boolean {
+  return method !== 'GET' && declaration.access !== 'public' && declaration.withoutKey === undefined;
 }
 
 /** What the start made of the controllers, for those who describe or count routes. */
@@ -31,7 +39,10 @@ export class RouteTable {
 interface Argument {
   data?: unknown;
   schema?: unknown;
+  factory?: unknown;
 }
+
+type Arguments = Pick<Route, 'body' | 'query' | 'params' | 'ifMatch'>;
 
 /** All routes of these controllers. Throws for one that declares no permission. */
 export function routesOf(controllers: readonly Type[]): Route[] {
@@ -63,10 +74,11 @@ export function routesOf(controllers: readonly Type[]): Route[] {
   return routes;
 }
 
-function argumentsOf(controller: Type, name: string): Pick<Route, 'body' | 'query' | 'params'> {
-  const found: Pick<Route, 'body' | 'query' | 'params'> = { params: [] };
+function argumentsOf(controller: Type, name: string): Arguments {
+  const found: Arguments = { params: [], ifMatch: false };
   const all = (Reflect.getMetadata(ROUTE_ARGS_METADATA, controller, name) ?? {}) as Record<string, Argument>;
-  for (const [key, { data, schema }] of Object.entries(all)) {
+  for (const [key, { data, schema, factory }] of Object.entries(all)) {
+    if (factory === ifMatchOf) found.ifMatch = true;
     const kind = Number(key.split(':')[0]);
     if (![RouteParamtypes.BODY, RouteParamtypes.QUERY, RouteParamtypes.PARAM].includes(kind)) continue;
     if (!(schema instanceof z.ZodType))
