@@ -1,5 +1,5 @@
 // The wiring table of control-api: the only module. A new noun adds a line to each list.
-import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
+import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
 import type { DynamicModule, Provider, Type } from '@nestjs/common';
 import { AccessController } from './access/access.controller.js';
 import { AccessService } from './access/access.service.js';
@@ -19,6 +19,7 @@ import { OpenApiController } from './http/openapi.controller.js';
 import { ProblemFilter } from './http/problem.filter.js';
 import { RouteTable, routesOf } from './http/routes.js';
 import { ValidationPipe } from './http/validation.pipe.js';
+import { IdempotencyInterceptor } from './idempotency/idempotency.interceptor.js';
 import { JoinTokensController } from './join-tokens/join-tokens.controller.js';
 import { JoinTokensService } from './join-tokens/join-tokens.service.js';
 import { GateMemory } from './limits/gate-memory.js';
@@ -83,6 +84,7 @@ export class AppModule {
       { provide: Context, useValue: context },
       { provide: RouteTable, useValue: new RouteTable(routesOf(routed)) },
       { provide: APP_GUARD, useExisting: AccessGuard },
+      { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
       { provide: APP_PIPE, useClass: ValidationPipe },
       { provide: APP_FILTER, useClass: ProblemFilter },
       ...services,

@@ -5,6 +5,7 @@ import type { Client } from '@penstock/db/pool';
 import { withTransaction, type TransactionSettings } from '@penstock/db/transaction';
 import { Context } from './context.js';
 import type { Actor } from './http/actor.js';
+import { keyedTransaction } from './idempotency/keyed-transaction.js';
 
 /** First argument of every store function. */
 export interface Acting {
@@ -21,6 +22,10 @@ export class Database {
   /** One transaction: all of `work` or nothing. `work` may run again after a serialisation failure. */
   transaction<T>(actor: Actor, work: (acting: Acting) => Promise<T>): Promise<T> {
     const at = new Date(this.context.clock.now());
+    // A request with an Idempotency-Key has one transaction for all that it does, and for its answer.
+    const keyed = keyedTransaction();
+    if (keyed !== undefined)
+      return keyed.step(this.settings(actor), () => work({ actor, client: keyed.client, at }));
     return withTransaction(this.context.pool, (client) => work({ actor, client, at }), this.settings(actor));
   }
 

@@ -46,6 +46,32 @@ export async function withTransaction<T>(
   }
 }
 
+/**
+ * A part of an open transaction that can fail alone: SAVEPOINT, settings of its own, `work`, RELEASE. After an error
+ * everything of the part is undone and the transaction goes on; a deadlock runs `work` again. The settings stay.
+ */
+export async function withSavepoint<T>(
+  client: Client,
+  work: () => Promise<T>,
+  settings: TransactionSettings,
+): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    await client.query('SAVEPOINT part');
+    try {
+      await applySettings(client, settings);
+      const result = await work();
+      await client.query('RELEASE SAVEPOINT part');
+      return result;
+    } catch (error) {
+      await client.query('ROLLBACK TO SAVEPOINT part');
+      await client.query('RELEASE SAVEPOINT part');
+      const state = sqlState((error as { cause?: unknown }).cause ?? error);
+      if (state === '40P01' && attempt < RETRIES_MAX) continue;
+      throw translateDatabaseError(error);
+    }
+  }
+}
+
 /** One round trip: BEGIN and the settings are sent together and answered together. */
 async function begin(client: Client, settings: TransactionSettings): Promise<void> {
   const started = client.query('BEGIN');
@@ -57,13 +83,15 @@ async function begin(client: Client, settings: TransactionSettings): Promise<voi
     await started;
     return;
   }
-  await Promise.all([
-    started,
-    client.query({
-      name: 'transaction.settings',
-      text: `SELECT set_config('app.tenant_id', $1, true), set_config('app.account_id', $2, true),
-                    set_config('app.tenant_ids', $3, true)`,
-      values: [settings.tenantId ?? '', settings.accountId ?? '', settings.tenantIds?.join(',') ?? ''],
-    }),
-  ]);
+  await Promise.all([started, applySettings(client, settings)]);
+}
+
+/** Says whose rows the rest of the open transaction may see. */
+export async function applySettings(client: Client, settings: TransactionSettings): Promise<void> {
+  await client.query({
+    name: 'transaction.settings',
+    text: `SELECT set_config('app.tenant_id', $1, true), set_config('app.account_id', $2, true),
+                  set_config('app.tenant_ids', $3, true)`,
+    values: [settings.tenantId ?? '', settings.accountId ?? '', settings.tenantIds?.join(',') ?? ''],
+  });
 }

@@ -4,6 +4,9 @@ import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, type ErrorCode } from '@penstock/domain/errors';
 import { Context } from '../context.js';
+import { StoredAnswer } from '../idempotency/stored-answer.js';
+
+export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 /** What the framework itself refuses, by status; anything else of it is internal. */
 const codeOfStatus: Record<number, [ErrorCode, string]> = {
@@ -23,6 +26,10 @@ export class ProblemFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
     const request = host.switchToHttp().getRequest<FastifyRequest>();
     const reply = host.switchToHttp().getResponse<FastifyReply>();
+    if (error instanceof StoredAnswer) {
+      error.send(reply);
+      return;
+    }
     const problem = asAppError(error);
     if (problem.code === 'internal') {
       this.context.log.error(
@@ -59,21 +66,24 @@ export function sendProblem(reply: FastifyReply, problem: AppError, requestId: s
   }
   void reply
     .status(problem.httpStatus)
-    .header('content-type', 'application/problem+json; charset=utf-8')
-    .send(
-      JSON.stringify({
-        type: `urn:penstock:problem:${problem.code}`,
-        title: titleOf(problem.code),
-        status: problem.httpStatus,
-        code: problem.code,
-        detail: problem.message,
-        field: problem.field,
-        request_id: requestId,
-      }),
-    );
+    .header('content-type', PROBLEM_TYPE)
+    .send(problemText(problem, requestId));
 }
 
-function asAppError(error: unknown): AppError {
+export function problemText(problem: AppError, requestId: string): string {
+  return JSON.stringify({
+    type: `urn:penstock:problem:${problem.code}`,
+    title: titleOf(problem.code),
+    status: problem.httpStatus,
+    code: problem.code,
+    detail: problem.message,
+    field: problem.field,
+    request_id: requestId,
+  });
+}
+
+/** What the caller is told of an error. */
+export function asAppError(error: unknown): AppError {
   if (error instanceof AppError) {
     return error.code === 'internal' ? new AppError('internal', 'something failed on our side') : error;
   }

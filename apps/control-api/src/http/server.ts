@@ -10,6 +10,7 @@ import { Context } from '../context.js';
 import { httpMetrics } from '../metrics.js';
 import { problemCodeOf, sendProblem } from './problem.filter.js';
 import { RouteTable } from './routes.js';
+import { wireText } from './wire-text.js';
 
 export const BODY_BYTES_MAX = 1024 * 1024;
 const HEADER_BYTES_MAX = 16 * 1024;
@@ -31,11 +32,6 @@ const headers = {
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
 };
-
-/** Bytes and revisions are bigint inside and decimal strings on the wire. */
-function withBigint(_key: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? value.toString() : value;
-}
 
 /** Builds the application; the caller listens. Throws when a route declares no permission. */
 export async function createServer(module: DynamicModule): Promise<NestFastifyApplication> {
@@ -87,7 +83,7 @@ async function hooks(app: NestFastifyApplication): Promise<void> {
     }
     done();
   });
-  server.setReplySerializer((payload) => JSON.stringify(payload, withBigint));
+  server.setReplySerializer(wireText);
   server.addHook('onResponse', (request, reply, done) => {
     const { method } = request;
     const route = request.is404 ? undefined : request.routeOptions.url;

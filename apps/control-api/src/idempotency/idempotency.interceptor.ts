@@ -1,0 +1,172 @@
+// Idempotency-Key on every mutation that does not say `withoutKey`: the first request with a key does the work, every
+// repetition within a day gets its answer, status and body, refusals included; the same key with another request is
+// refused. Across processes and through a crash, since key, effect and answer are one transaction. Not kept, because
+// nothing happened: what was refused before any work began, and `unavailable`, which asks to be tried again.
+import { createHmac, hkdfSync } from 'node:crypto';
+import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
+import type { FastifyReply } from 'fastify';
+import { from, lastValueFrom, type Observable } from 'rxjs';
+import { AppError } from '@penstock/domain/errors';
+import { withTransaction } from '@penstock/db/transaction';
+import { openSecret, sealSecret } from '@penstock/service/secret-box';
+import { canonicalJson } from '../audit/canonical-json.js';
+import { Context } from '../context.js';
+import type { Actor, ActingRequest } from '../http/actor.js';
+import { Places } from '../http/places.js';
+import { asAppError, problemText, PROBLEM_TYPE } from '../http/problem.filter.js';
+import { declarationOf } from '../http/require.decorator.js';
+import { wireText } from '../http/wire-text.js';
+import { claimKey, insertKeptAnswer, type KeyPlace, type StoredRow } from './idempotency.store.js';
+import { KeyedTransaction } from './keyed-transaction.js';
+import { StoredAnswer } from './stored-answer.js';
+
+const MUTATIONS: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
+const KEY = /^[\x20-\x7e]{1,255}$/;
+const RETRY_AFTER_MS = 1_000;
+/** Headers of an answer that belong to it and not to the request. */
+const KEPT_HEADERS = ['content-type', 'etag', 'location'] as const;
+/** Keyed requests that may wait for a place. */
+const WAITING_MAX = 200;
+
+/** Carries a refusal out of a transaction that must be rolled back and not tried again. */
+class NotKept {
+  constructor(readonly reason: unknown) {}
+}
+
+@Injectable()
+export class IdempotencyInterceptor implements NestInterceptor {
+  readonly #secret: Buffer;
+  /** A keyed request holds a connection while its handler may want a second: half the pool, so that nobody starves. */
+  readonly #places: Places;
+
+  constructor(private readonly context: Context) {
+    const { DATA_KEY, DATABASE_CONNECTIONS } = context.config;
+    this.#secret = Buffer.from(hkdfSync('sha256', DATA_KEY, '', 'idempotency', 32));
+    this.#places = new Places(Math.max(1, Math.floor(DATABASE_CONNECTIONS / 2)), WAITING_MAX);
+  }
+
+  intercept(execution: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const http = execution.switchToHttp();
+    const request = http.getRequest<ActingRequest>();
+    const key = request.headers['idempotency-key'];
+    if (key === undefined || !MUTATIONS.has(request.method)) return next.handle();
+    if (typeof key !== 'string' || !KEY.test(key)) {
+      throw new AppError('invalid_input', 'Idempotency-Key must have 1 to 255 printable ASCII characters', {
+        field: 'Idempotency-Key',
+      });
+    }
+    const { actor } = request;
+    // A public route has nobody whose key it could be; each says for itself why a repetition is harmless.
+    if (actor === undefined || declarationOf(execution.getHandler())?.withoutKey !== undefined)
+      return next.handle();
+    return from(this.#once(request, actor, key, http.getResponse<FastifyReply>(), next));
+  }
+
+  async #once(
+    request: ActingRequest,
+    actor: Actor,
+    key: string,
+    reply: FastifyReply,
+    next: CallHandler,
+  ): Promise<unknown> {
+    const place = this.#placeOf(actor, key);
+    const requestHash = this.#hash(
+      ...[request.method, request.url, request.headers['if-match'] ?? ''],
+      request.body === undefined ? '' : canonicalJson(request.body),
+    );
+    const settings = { tenantId: place.tenantId, accountId: actor.accountId ?? '' };
+    const run = (): Promise<Ended> =>
+      withTransaction(
+        this.context.pool,
+        async (client) => {
+          const { locked, answer } = await claimKey(client, place);
+          if (answer !== null) throw new NotKept(this.#replay(place, requestHash, answer));
+          if (!locked) {
+            throw new AppError('pending', 'the first request with this Idempotency-Key is still under way', {
+              ...{ field: 'Idempotency-Key', retryAfterMs: RETRY_AFTER_MS },
+            });
+          }
+          const keyed = new KeyedTransaction(client);
+          const ended = await keyed.run(() => this.#handle(next, reply, request.id));
+          if ('error' in ended && !isKept(ended.error, keyed)) throw new NotKept(ended.error);
+          const row = this.#row(place, requestHash, ended);
+          const at = new Date(this.context.clock.now());
+          await keyed.step(settings, () => insertKeptAnswer(client, place, row, at));
+          return ended;
+        },
+        settings,
+      );
+    const ended = await this.#places.with(run).catch((error: unknown) => {
+      throw error instanceof NotKept ? error.reason : error;
+    });
+    if ('error' in ended) throw ended.error;
+    return ended.value;
+  }
+
+  async #handle(next: CallHandler, reply: FastifyReply, requestId: string): Promise<Ended> {
+    try {
+      const value: unknown = await lastValueFrom(next.handle(), { defaultValue: undefined });
+      return { value, status: reply.statusCode, headers: keptHeaders(reply), text: wireText(value) };
+    } catch (error) {
+      const problem = asAppError(error);
+      const headers = { 'content-type': PROBLEM_TYPE };
+      return { error, status: problem.httpStatus, headers, text: problemText(problem, requestId) };
+    }
+  }
+
+  #placeOf(actor: Actor, key: string): KeyPlace {
+    const { tenantId, keyId, accountId } = actor;
+    const actorId = keyId ?? accountId;
+    if (actorId === null) throw new AppError('unauthenticated', 'sign in first');
+    return { tenantId, actorId, keyHash: this.#hash(tenantId, actorId, key) };
+  }
+
+  #row(place: KeyPlace, requestHash: Buffer, { status, headers, text }: Ended): StoredRow {
+    const body = sealSecret(this.context.config.DATA_KEY, Buffer.from(text), secretPlace(place));
+    return { requestHash, status, headers, body };
+  }
+
+  #replay(place: KeyPlace, requestHash: Buffer, row: StoredRow): StoredAnswer | AppError {
+    if (!row.requestHash.equals(requestHash)) {
+      return new AppError('idempotency_mismatch', 'this Idempotency-Key was used for another request', {
+        field: 'Idempotency-Key',
+      });
+    }
+    const text = openSecret(this.context.config.DATA_KEY, row.body, secretPlace(place)).toString();
+    return new StoredAnswer(row.status, row.headers, text);
+  }
+
+  /** Keyed: a request may hold a password, and its plain hash could be tried against a list. */
+  #hash(...parts: string[]): Buffer {
+    return createHmac('sha256', this.#secret).update(JSON.stringify(parts)).digest();
+  }
+}
+
+interface Answered {
+  status: number;
+  headers: Record<string, string>;
+  text: string;
+}
+type Ended = Answered & ({ value: unknown } | { error: unknown });
+
+function isKept(error: unknown, keyed: KeyedTransaction): boolean {
+  return keyed.began && asAppError(error).code !== 'unavailable';
+}
+
+function keptHeaders(reply: FastifyReply): Record<string, string> {
+  const headers: Record<string, string> = { 'content-type': 'application/json; charset=utf-8' };
+  for (const name of KEPT_HEADERS) {
+    const value = reply.getHeader(name);
+    if (value !== undefined) headers[name] = String(value);
+  }
+  if (reply.statusCode === 204) delete headers['content-type'];
+  return headers;
+}
+
+function secretPlace({ tenantId, actorId, keyHash }: KeyPlace): {
+  table: string;
+  tenant: string;
+  row: string;
+} {
+  return { table: 'idempotency_key', tenant: tenantId, row: `${actorId} ${keyHash.toString('hex')}` };
+}

@@ -1,0 +1,40 @@
+// The one transaction of a request with an Idempotency-Key. Whatever the request does through `Database` happens inside
+// it, each step behind a savepoint, and the answer is written into it last: effect and answer are kept together or not
+// at all, also when the process or the database dies in between. Opened by idempotency.interceptor.ts.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Client } from '@penstock/db/pool';
+import { withSavepoint, type TransactionSettings } from '@penstock/db/transaction';
+
+export class KeyedTransaction {
+  #last: Promise<unknown> = Promise.resolve();
+  #began = false;
+
+  constructor(readonly client: Client) {}
+
+  /** True when the request has asked something of the database: what it answers now is a result, not a refusal. */
+  get began(): boolean {
+    return this.#began;
+  }
+
+  /** One step of the request; steps that come at once follow each other, since they share the connection. */
+  step<T>(settings: TransactionSettings, work: () => Promise<T>): Promise<T> {
+    this.#began = true;
+    // A transaction that is opened inside a step is its own one, as it is without a key.
+    const alone = (): Promise<T> => current.run(undefined, work);
+    const step = this.#last.then(() => withSavepoint(this.client, alone, settings));
+    this.#last = step.catch(() => undefined);
+    return step;
+  }
+
+  /** Runs `work` as the request of this transaction. */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    return current.run(this, work);
+  }
+}
+
+const current = new AsyncLocalStorage<KeyedTransaction | undefined>();
+
+/** The keyed transaction of the running request; undefined without a key. */
+export function keyedTransaction(): KeyedTransaction | undefined {
+  return current.getStore();
+}
