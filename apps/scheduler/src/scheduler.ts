@@ -21,6 +21,7 @@ import { expirySweep } from './tasks/expiry-sweep.js';
 import { nodeLiveness } from './tasks/node-liveness.js';
 import { partitionKeeper } from './tasks/partition-keeper.js';
 import { periodRoll } from './tasks/period-roll.js';
+import { poolWatch } from './tasks/pool-watch.js';
 
 /** access_change rows that no notification announced are found within this. */
 export const CHANGE_SWEEP_INTERVAL_MS = 2_000;
@@ -129,6 +130,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const list: Task[] = [
         expirySweep(clock),
         periodRoll(clock),
+        poolWatch(),
         partitionKeeper(partitionsPool, metrics),
         nodeLiveness(metrics, heartbeatMs),
       ];

@@ -17,8 +17,22 @@ export type AdminState = (typeof adminStates)[number];
 export const effectiveStates = ['on_hold', 'active', 'limited', 'expired', 'disabled'] as const;
 export type EffectiveState = (typeof effectiveStates)[number];
 
+/** Whether nodes let it in. One on hold may connect: its first use starts it. */
+export function hasAccess(state: EffectiveState | null): boolean {
+  return state === 'active' || state === 'on_hold';
+}
+
 /** Why an access_change row was inserted. */
-export const changeCauses = ['edit', 'crossing', 'expiry', 'period', 'node', 'sweep'] as const;
+export const changeCauses = [
+  'edit',
+  'crossing',
+  'expiry',
+  'period',
+  'node',
+  'sweep',
+  'tenant',
+  'first_use',
+] as const;
 export type ChangeCause = (typeof changeCauses)[number];
 
 export const meteringPeriods = ['none', 'day', 'week', 'month'] as const;

@@ -1,6 +1,7 @@
 // "Confirmed on n of m nodes, 212 ms" from orders and from what should hold. Pure. An order of the wrong kind (an old
 // grant while a cut is due) confirms nothing.
 import type { NodeId } from '@penstock/domain/ids';
+import { hasAccess } from '@penstock/domain/terms';
 import type { Order, Wanted } from './enforcement.store.js';
 
 export interface Summary {
@@ -16,7 +17,7 @@ export function wantedKind({ adminState, effectiveState }: Wanted): Order['kind'
   if (adminState !== 'active') return 'cut';
   // Switched on again, and the scheduler has not come to it yet.
   if (effectiveState === 'disabled' || effectiveState === null) return 'grant';
-  return effectiveState === 'active' ? 'grant' : 'cut';
+  return hasAccess(effectiveState) ? 'grant' : 'cut';
 }
 
 export function summarize(wanted: Wanted, orders: Order[]): Summary {

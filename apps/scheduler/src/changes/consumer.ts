@@ -3,6 +3,7 @@
 // by NOTIFY (fast) and by the change sweep (certain). Invariant: a row is deleted only in the transaction that acted
 // on it, so a process that dies forgets nothing.
 import type { Pool } from '@penstock/db/pool';
+import type { Runner } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
 import type { Clock } from '@penstock/domain/clock';
 import { ZERO_ID, type NodeId, type SubscriptionId } from '@penstock/domain/ids';
@@ -15,12 +16,17 @@ import {
   writeDecisions,
   type Keys,
   type NodeChangeWrite,
+  type SubscriptionFacts,
 } from '../quota/quota.store.js';
+import { nextStep } from '../quota/lifecycle.js';
+import { carryOut, leaveForLater, lockSubscriptions } from '../quota/lifecycle.store.js';
 import { expandChanges, takeChanges, type AccessChange } from './change.store.js';
-import { decide, triggersOf } from './decide.js';
+import { decide, evidenceOf, triggersOf, type Trigger } from './decide.js';
 
 /** Rows a transaction takes at most: each holds a lock, and a crossing must not wait behind a long one. */
 export const BATCH_ROWS_MAX = 500;
+/** Steps of one life in one batch (a next plan of a day after a downtime of weeks); the rest follows in the next. */
+export const LIFE_STEPS_MAX = 64;
 /** Rows that fail alone are set aside for this long; so many of them at most. */
 const SET_ASIDE_MS = 60_000;
 const SET_ASIDE_MAX = 1_000;
@@ -121,18 +127,12 @@ export class ChangeConsumer {
     return max;
   }
 
-  private async act(db: Parameters<typeof takeChanges>[0], changes: AccessChange[]): Promise<Batch> {
+  private async act(db: Runner, changes: AccessChange[]): Promise<Batch> {
     const wide = changes.filter((change) => change.subscriptionId === null);
     if (wide.length > 0) await expandChanges(db, wide);
     const triggers = triggersOf(changes);
     const keys = keysOf(changes);
-    let facts = await findSubscriptionFacts(db, keys);
-    const due = facts.filter((one) => one.periodDue);
-    const at = due[0]?.at;
-    if (at !== undefined) {
-      await alignPeriods(db, keysOf(due), at);
-      facts = await findSubscriptionFacts(db, keys);
-    }
+    const facts = await this.live(db, keys, triggers);
     const outcome = decide(facts, triggers);
     if (outcome.begin.length + outcome.end.length > 0) await writeAssignments(db, outcome.begin, outcome.end);
     const withoutAddress =
@@ -142,6 +142,37 @@ export class ChangeConsumer {
     const elsewhere = [...touched].filter((nodeId) => !this.deps.isHeld(nodeId));
     await writeDecisions(db, outcome.states, outcome.observed, nodeChanges, elsewhere);
     return { taken: changes.length, touched, becameLimited: outcome.becameLimited, withoutAddress };
+  }
+
+  /** Opens periods and carries out what is due in these lives; the facts as they stand afterwards. */
+  private async live(
+    db: Runner,
+    keys: Keys,
+    triggers: ReadonlyMap<SubscriptionId, Trigger>,
+  ): Promise<SubscriptionFacts[]> {
+    let facts = await findSubscriptionFacts(db, keys);
+    let locked = false;
+    for (let round = 0; ; round++) {
+      const due = facts.filter((one) => one.periodDue);
+      const at = due[0]?.at;
+      if (at !== undefined) {
+        await alignPeriods(db, keysOf(due), at);
+        facts = await findSubscriptionFacts(db, keys);
+      }
+      const steps = facts.flatMap(
+        (one) => nextStep(one, evidenceOf(one, triggers.get(one.subscriptionId))) ?? [],
+      );
+      if (steps.length === 0) return facts;
+      if (round >= LIFE_STEPS_MAX) {
+        await leaveForLater(db, steps);
+        return facts;
+      }
+      // Once the rows are locked the facts are read again: an edit may have come between.
+      if (locked) await carryOut(db, steps, facts[0]?.at ?? new Date(0));
+      else await lockSubscriptions(db, keys);
+      locked = true;
+      facts = await findSubscriptionFacts(db, keys);
+    }
   }
 
   private finish(batch: Batch, started: number): void {

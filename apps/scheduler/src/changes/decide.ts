@@ -1,7 +1,9 @@
 // From facts and causes to what is to be written, pure. Everything is recomputed from state: a cause is only kept as
 // the reason that is shown, and a crossing's total as evidence.
 import type { NodeId, SubscriptionId } from '@penstock/domain/ids';
+import { hasAccess } from '@penstock/domain/terms';
 import { evaluate } from '../quota/evaluate.js';
+import type { Evidence } from '../quota/lifecycle.js';
 import type { NodeChangeWrite, ObservedWrite, StateWrite, SubscriptionFacts } from '../quota/quota.store.js';
 import type { AssignmentKey } from '../placement/placement.store.js';
 import type { AccessChange } from './change.store.js';
@@ -25,6 +27,8 @@ export interface Trigger {
   refresh: boolean;
   /** period → highest total that a collector reported. */
   observed: Map<string, bigint>;
+  /** When a collector billed the first use of one on hold. */
+  firstUseAt: Date | null;
 }
 
 /** One trigger a subscription: the earliest row says the cause, a crossing before all others. */
@@ -35,7 +39,8 @@ export function triggersOf(changes: readonly AccessChange[]): Map<SubscriptionId
     const refresh = change.cause === 'edit' || change.cause === 'node' || change.cause === 'sweep';
     let trigger = triggers.get(change.subscriptionId);
     if (trigger === undefined) {
-      trigger = { cause: change.cause, causedAt: change.createdAt, refresh, observed: new Map() };
+      const { cause, createdAt: causedAt } = change;
+      trigger = { cause, causedAt, refresh, observed: new Map(), firstUseAt: null };
       triggers.set(change.subscriptionId, trigger);
     } else {
       trigger.refresh ||= refresh;
@@ -45,12 +50,26 @@ export function triggersOf(changes: readonly AccessChange[]): Map<SubscriptionId
         trigger.causedAt = change.createdAt;
       }
     }
+    if (
+      change.cause === 'first_use' &&
+      (trigger.firstUseAt === null || change.createdAt < trigger.firstUseAt)
+    ) {
+      trigger.firstUseAt = change.createdAt;
+    }
     if (change.periodId !== null && change.observedBytes !== null) {
       const before = trigger.observed.get(change.periodId) ?? 0n;
       if (change.observedBytes > before) trigger.observed.set(change.periodId, change.observedBytes);
     }
   }
   return triggers;
+}
+
+/** What the triggers bring besides the state, for the steps of a life. */
+export function evidenceOf(one: SubscriptionFacts, trigger: Trigger | undefined): Evidence {
+  return {
+    firstUseAt: trigger?.firstUseAt ?? null,
+    observedBytes: one.periodId === null ? 0n : (trigger?.observed.get(one.periodId) ?? 0n),
+  };
 }
 
 /** Decides a batch. Subscriptions come out ordered, so that rows are always locked in the same order. */
@@ -85,7 +104,7 @@ export function decide(
 
 function decideOne(one: SubscriptionFacts, trigger: Trigger, out: Outcome): void {
   const { tenantId, subscriptionId } = one;
-  const evidence = one.periodId === null ? 0n : (trigger.observed.get(one.periodId) ?? 0n);
+  const evidence = evidenceOf(one, trigger).observedBytes;
   const decision = evaluate({
     ...one,
     observedBytes: evidence > one.observedBytes ? evidence : one.observedBytes,
@@ -112,7 +131,7 @@ function decideOne(one: SubscriptionFacts, trigger: Trigger, out: Outcome): void
   for (const nodeId of ended) out.end.push({ tenantId, nodeId, subscriptionId });
   if (one.addressesDue) out.addresses.push(one);
 
-  const accessChanged = (one.effectiveState === 'active') !== (decision.state === 'active');
+  const accessChanged = hasAccess(one.effectiveState) !== hasAccess(decision.state);
   const everywhere = accessChanged || trigger.refresh || one.addressesDue;
   const nodes: NodeId[] = everywhere
     ? [...new Set([...one.assignedNodes, ...one.wantedNodes])]

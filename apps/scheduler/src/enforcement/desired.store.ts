@@ -51,7 +51,7 @@ const findPending = statement<Omit<PendingRow, 'tenantId'> & { tenantId: TenantI
      JOIN subscription_state st ON st.tenant_id = a.tenant_id AND st.subscription_id = a.subscription_id
      JOIN subscription s ON s.tenant_id = a.tenant_id AND s.subscription_id = a.subscription_id
      WHERE a.tenant_id = c.tenant_id AND a.node_id = c.node_id AND a.subscription_id = c.subscription_id
-       AND a.ended_at IS NULL AND st.effective_state = 'active') d ON true
+       AND a.ended_at IS NULL AND st.effective_state IN ('active', 'on_hold')) d ON true
    WHERE l.node_id = $1 AND l.fence = $2`,
 );
 
@@ -74,7 +74,7 @@ const findByIds = statement<DesiredRow>(
    JOIN assignment a ON a.tenant_id = k.tenant_id AND a.node_id = $1 AND a.subscription_id = k.subscription_id
      AND a.ended_at IS NULL
    JOIN subscription_state st ON st.tenant_id = a.tenant_id AND st.subscription_id = a.subscription_id
-     AND st.effective_state = 'active'
+     AND st.effective_state IN ('active', 'on_hold')
    JOIN subscription s ON s.tenant_id = a.tenant_id AND s.subscription_id = a.subscription_id`,
 );
 
@@ -93,7 +93,7 @@ const findPage = statement<DesiredRow>(
   `SELECT a.tenant_id AS "tenantId", a.subscription_id AS "subscriptionId", s.secret, s.engines, ${DEVICES} AS devices
    FROM (SELECT x.* FROM assignment x
          JOIN subscription_state st ON st.tenant_id = x.tenant_id AND st.subscription_id = x.subscription_id
-           AND st.effective_state = 'active'
+           AND st.effective_state IN ('active', 'on_hold')
          WHERE x.node_id = $1 AND x.ended_at IS NULL AND (x.tenant_id, x.subscription_id) > ($2::uuid, $3::uuid)
          ORDER BY x.tenant_id, x.subscription_id LIMIT $4) a
    JOIN subscription s ON s.tenant_id = a.tenant_id AND s.subscription_id = a.subscription_id

@@ -3,7 +3,16 @@
 import type { AdminState, EffectiveState } from '@penstock/domain/terms';
 
 /** Why a subscription is not active; '' when it is. Shown to people, so the list is closed. */
-export const stateReasons = ['', 'deleted', 'disabled', 'tenant_suspended', 'expired', 'quota'] as const;
+export const stateReasons = [
+  '',
+  'deleted',
+  'disabled',
+  'tenant_suspended',
+  'expired',
+  'quota',
+  'pool',
+  'on_hold',
+] as const;
 export type StateReason = (typeof stateReasons)[number];
 
 export interface QuotaFacts {
@@ -12,12 +21,16 @@ export interface QuotaFacts {
   expiresAt: Date | null;
   /** Time of the decision, from the database server. */
   at: Date;
-  /** null: unlimited. */
+  /** With what was added to the period; null: unlimited. */
   limitBytes: bigint | null;
   /** Billable bytes of the current period, as far as they are derived. */
   counterBytes: bigint;
   /** The highest total of this period that a collector reported with a crossing. */
   observedBytes: bigint;
+  /** What all of the tenant's subscriptions may use together this month is used up. */
+  poolExceeded: boolean;
+  /** Its time has not begun. */
+  onHold: boolean;
 }
 
 export interface Decision {
@@ -26,7 +39,7 @@ export interface Decision {
   usedBytes: bigint;
 }
 
-/** What an admin decided goes before the tenant's state, that before expiry, that before the quota. */
+/** An admin's word goes before the tenant's state, that before expiry, that before the quota, that before the pool. */
 export function evaluate(facts: QuotaFacts): Decision {
   const usedBytes = facts.counterBytes > facts.observedBytes ? facts.counterBytes : facts.observedBytes;
   const say = (state: EffectiveState, reason: StateReason): Decision => ({ state, reason, usedBytes });
@@ -36,5 +49,7 @@ export function evaluate(facts: QuotaFacts): Decision {
   if (facts.expiresAt !== null && facts.expiresAt.getTime() <= facts.at.getTime())
     return say('expired', 'expired');
   if (facts.limitBytes !== null && usedBytes >= facts.limitBytes) return say('limited', 'quota');
+  if (facts.poolExceeded) return say('limited', 'pool');
+  if (facts.onHold) return say('on_hold', 'on_hold');
   return say('active', '');
 }

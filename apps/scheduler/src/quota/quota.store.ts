@@ -2,7 +2,7 @@
 // always two arrays of equal length: tenants and subscriptions. The caller holds the subscriptions' locks
 // (changes/change.store.ts), so two processes never decide the same one at a time.
 import { run, statement, type Runner } from '@penstock/db/statement';
-import type { NodeId, SubscriptionId, TenantId } from '@penstock/domain/ids';
+import type { NodeId, PlanId, SubscriptionId, TenantId } from '@penstock/domain/ids';
 import type { AdminState, EffectiveState, Engine } from '@penstock/domain/terms';
 
 export interface Keys {
@@ -17,8 +17,18 @@ export interface SubscriptionFacts {
   adminState: AdminState;
   tenantState: 'active' | 'suspended';
   expiresAt: Date | null;
+  /** With what was added to the current period. */
   limitBytes: bigint | null;
   engines: Engine[];
+  onHold: boolean;
+  holdDeadline: Date | null;
+  nextPlanId: PlanId | null;
+  nextPlanAt: Date | null;
+  poolExceeded: boolean;
+  /** The oldest act that was asked for and is not done. */
+  actId: string | null;
+  actKind: string | null;
+  actBytes: bigint | null;
   /** null: never decided. */
   effectiveState: EffectiveState | null;
   reason: string;
@@ -38,19 +48,27 @@ export interface SubscriptionFacts {
 /** Periods are opened this long before they begin, so that the first window after midnight finds its own. */
 export const PERIOD_AHEAD_MS = 3_600_000;
 
+// One on hold has one period without an end until it starts.
+const PERIOD = `CASE WHEN s.on_hold THEN 'none' ELSE s.period END`;
+// Of row u; NULL: unlimited. Saturates rather than fails.
+const LIMIT = 's.limit_bytes + least(u.extra_bytes, 9223372036854775807 - s.limit_bytes)';
+
 const findFacts = statement<SubscriptionFacts>(
   'quota.facts',
   `SELECT s.tenant_id AS "tenantId", s.subscription_id AS "subscriptionId", statement_timestamp() AS at,
           s.admin_state AS "adminState", t.state AS "tenantState", s.expires_at AS "expiresAt",
-          s.limit_bytes AS "limitBytes", s.engines,
+          s.limit_bytes + least(coalesce(p.extra_bytes, 0), 9223372036854775807 - s.limit_bytes) AS "limitBytes",
+          s.engines, s.on_hold AS "onHold", s.hold_deadline AS "holdDeadline", s.next_plan_id AS "nextPlanId",
+          s.next_plan_at AS "nextPlanAt", coalesce(pool.exceeded, false) AS "poolExceeded",
+          act.act_id AS "actId", act.kind AS "actKind", act.bytes AS "actBytes",
           st.effective_state AS "effectiveState", coalesce(st.reason, '') AS reason,
           p.period_id AS "periodId", coalesce(p.observed_bytes, 0) AS "observedBytes",
           coalesce(c.billable_bytes, 0) AS "counterBytes",
           s.admin_state <> 'deleted' AND (
-            p.period_id IS NULL OR p.limit_bytes IS DISTINCT FROM s.limit_bytes
-            OR last.limit_bytes IS DISTINCT FROM s.limit_bytes
+            p.period_id IS NULL OR p.limit_bytes IS DISTINCT FROM p.wanted_limit
+            OR last.limit_bytes IS DISTINCT FROM last.wanted_limit OR last.awaits_use <> s.on_hold
             OR last.ends_at <= statement_timestamp() + $3::bigint * interval '1 ms'
-            OR last.ends_at IS DISTINCT FROM CASE WHEN s.period = 'none' THEN NULL ELSE
+            OR last.ends_at IS DISTINCT FROM CASE WHEN ${PERIOD} = 'none' THEN NULL ELSE
                  (date_trunc(s.period, greatest(statement_timestamp(), last.started_at) AT TIME ZONE t.time_zone)
                   + ('1 ' || s.period)::interval) AT TIME ZONE t.time_zone END) AS "periodDue",
           coalesce(wanted.nodes, '{}') AS "wantedNodes", coalesce(assigned.nodes, '{}') AS "assignedNodes",
@@ -58,14 +76,19 @@ const findFacts = statement<SubscriptionFacts>(
    FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, subscription_id)
    JOIN subscription s ON s.tenant_id = k.tenant_id AND s.subscription_id = k.subscription_id
    JOIN tenant t ON t.tenant_id = s.tenant_id
+   LEFT JOIN tenant_pool pool ON pool.tenant_id = s.tenant_id
    LEFT JOIN subscription_state st ON st.tenant_id = s.tenant_id AND st.subscription_id = s.subscription_id
    LEFT JOIN LATERAL (
-     SELECT u.period_id, u.limit_bytes, u.observed_bytes FROM usage_period u
+     SELECT a.act_id, a.kind, a.bytes FROM subscription_act a
+     WHERE a.tenant_id = s.tenant_id AND a.subscription_id = s.subscription_id AND a.done_at IS NULL
+     ORDER BY a.requested_at, a.act_id LIMIT 1) act ON true
+   LEFT JOIN LATERAL (
+     SELECT u.period_id, u.limit_bytes, u.extra_bytes, u.observed_bytes, ${LIMIT} AS wanted_limit FROM usage_period u
      WHERE u.tenant_id = s.tenant_id AND u.subscription_id = s.subscription_id
        AND u.started_at <= statement_timestamp() AND (u.ends_at IS NULL OR u.ends_at > statement_timestamp())
      ORDER BY u.started_at DESC LIMIT 1) p ON true
    LEFT JOIN LATERAL (
-     SELECT u.limit_bytes, u.started_at, u.ends_at FROM usage_period u
+     SELECT u.limit_bytes, u.started_at, u.ends_at, u.awaits_use, ${LIMIT} AS wanted_limit FROM usage_period u
      WHERE u.tenant_id = s.tenant_id AND u.subscription_id = s.subscription_id
      ORDER BY u.started_at DESC LIMIT 1) last ON true
    LEFT JOIN usage_counter c ON c.tenant_id = s.tenant_id AND c.subscription_id = s.subscription_id
@@ -99,15 +122,17 @@ export async function findSubscriptionFacts(db: Runner, keys: Keys): Promise<Sub
 }
 
 // An edit of the limit holds for the running and the next period. An edit of the metering period (or of the tenant's
-// time zone) moves the end of the newest one: what was used stays used.
+// time zone) moves the end of the newest one: what was used stays used. The period of one that was on hold gets the end
+// that follows from its start, also when the start is found late. Collectors hear what changed (usage_period channel).
 const alignPeriodTerms = statement(
   'quota.align_periods',
-  `UPDATE usage_period p SET limit_bytes = w.limit_bytes, ends_at = w.ends_at
+  `WITH changed AS (UPDATE usage_period p SET limit_bytes = w.limit_bytes, ends_at = w.ends_at, awaits_use = w.on_hold
    FROM (
-     SELECT u.tenant_id, u.subscription_id, u.period_id, s.limit_bytes,
+     SELECT u.tenant_id, u.subscription_id, u.period_id, s.on_hold, ${LIMIT} AS limit_bytes,
             CASE WHEN u.started_at < max(u.started_at) OVER (PARTITION BY u.tenant_id, u.subscription_id) THEN u.ends_at
-                 WHEN s.period = 'none' THEN NULL
-                 ELSE (date_trunc(s.period, greatest($3::timestamptz, u.started_at) AT TIME ZONE t.time_zone)
+                 WHEN ${PERIOD} = 'none' THEN NULL
+                 ELSE (date_trunc(s.period, greatest(CASE WHEN u.awaits_use THEN coalesce(s.activated_at, $3::timestamptz)
+                                                          ELSE $3::timestamptz END, u.started_at) AT TIME ZONE t.time_zone)
                        + ('1 ' || s.period)::interval) AT TIME ZONE t.time_zone END AS ends_at
      FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, subscription_id)
      JOIN subscription s ON s.tenant_id = k.tenant_id AND s.subscription_id = k.subscription_id
@@ -115,20 +140,23 @@ const alignPeriodTerms = statement(
      JOIN usage_period u ON u.tenant_id = s.tenant_id AND u.subscription_id = s.subscription_id
      WHERE u.ends_at IS NULL OR u.ends_at > $3) w
    WHERE p.tenant_id = w.tenant_id AND p.subscription_id = w.subscription_id AND p.period_id = w.period_id
-     AND (p.limit_bytes IS DISTINCT FROM w.limit_bytes OR p.ends_at IS DISTINCT FROM w.ends_at)`,
+     AND (p.limit_bytes IS DISTINCT FROM w.limit_bytes OR p.ends_at IS DISTINCT FROM w.ends_at OR p.awaits_use <> w.on_hold)
+   RETURNING p.tenant_id, p.subscription_id)
+   SELECT pg_notify('usage_period', replace(c.tenant_id::text || c.subscription_id::text, '-', ''))
+   FROM (SELECT DISTINCT tenant_id, subscription_id FROM changed) c`,
 );
 
 // Exactly once by the unique key on the start. Days, weeks and months begin at the tenant's midnight; periods missed
 // in a downtime are opened too, since late usage belongs into them.
 const openMissingPeriods = statement(
   'quota.open_periods',
-  `INSERT INTO usage_period (tenant_id, subscription_id, period_id, started_at, ends_at, limit_bytes)
-   SELECT f.tenant_id, f.subscription_id, gen_random_uuid(), b.started_at, b.ends_at, f.limit_bytes
+  `INSERT INTO usage_period (tenant_id, subscription_id, period_id, started_at, ends_at, limit_bytes, awaits_use)
+   SELECT f.tenant_id, f.subscription_id, gen_random_uuid(), b.started_at, b.ends_at, f.limit_bytes, f.on_hold
    FROM (
-     SELECT s.tenant_id, s.subscription_id, s.limit_bytes, s.period, t.time_zone,
-            ('1 ' || CASE s.period WHEN 'none' THEN 'day' ELSE s.period END)::interval AS step,
+     SELECT s.tenant_id, s.subscription_id, s.limit_bytes, s.on_hold, ${PERIOD} AS period, t.time_zone,
+            ('1 ' || CASE ${PERIOD} WHEN 'none' THEN 'day' ELSE s.period END)::interval AS step,
             CASE WHEN last.started_at IS NULL THEN
-                   CASE s.period WHEN 'none' THEN s.created_at
+                   CASE ${PERIOD} WHEN 'none' THEN s.created_at
                         ELSE date_trunc(s.period, $3::timestamptz AT TIME ZONE t.time_zone) AT TIME ZONE t.time_zone END
                  ELSE greatest(last.ends_at, $3::timestamptz - $5::bigint * interval '1 day') END AS from_at
      FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, subscription_id)

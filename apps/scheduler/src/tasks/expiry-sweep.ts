@@ -1,4 +1,4 @@
-// Finds subscriptions whose time is over and leaves an access_change row for each; what follows from it is decided
+// Finds subscriptions whose time is over, and those on hold whose time begins, and leaves an access_change row for each; what follows from it is decided
 // where everything is decided (changes/consumer.ts). Once decided they are `expired` and not found again.
 import { run, statement, type Runner } from '@penstock/db/statement';
 import type { Clock } from '@penstock/domain/clock';
@@ -25,6 +25,26 @@ const insertExpired = statement<{ count: bigint }>(
    ) SELECT count(*) AS count FROM inserted`,
 );
 
+// Few wait for a deadline, and one that has come is on hold no more: no look back is needed.
+const insertDue = statement<{ count: bigint }>(
+  'expiry.insert_starts',
+  `WITH inserted AS (
+     INSERT INTO access_change (tenant_id, change_id, subscription_id, cause)
+     SELECT s.tenant_id, gen_random_uuid(), s.subscription_id, 'expiry'
+     FROM subscription s
+     WHERE s.on_hold AND s.hold_deadline <= statement_timestamp() AND s.admin_state <> 'deleted'
+       AND NOT EXISTS (SELECT FROM access_change c
+                       WHERE c.tenant_id = s.tenant_id AND c.subscription_id = s.subscription_id AND c.cause = 'expiry')
+     LIMIT $1 RETURNING 1
+   ) SELECT count(*) AS count FROM inserted`,
+);
+
+/** Leaves rows for those on hold whose deadline has come; returns how many. */
+export async function sweepStarts(db: Runner): Promise<number> {
+  const [row] = await run(db, insertDue, [SWEEP_ROWS_MAX]);
+  return Number(row?.count ?? 0n);
+}
+
 /** Leaves rows for subscriptions that expired within `lookbackMs`; returns how many. */
 export async function sweepExpired(db: Runner, lookbackMs: number): Promise<number> {
   const [row] = await run(db, insertExpired, [SWEEP_ROWS_MAX, lookbackMs]);
@@ -38,6 +58,7 @@ export function expirySweep(clock: Clock): Task {
     intervalMs: EXPIRY_INTERVAL_MS,
     async run(db) {
       const lookbackMs = lookback.next();
+      while ((await sweepStarts(db)) === SWEEP_ROWS_MAX);
       while ((await sweepExpired(db, lookbackMs)) === SWEEP_ROWS_MAX);
       lookback.done(lookbackMs);
     },

@@ -17,7 +17,7 @@ const listAges = statement<{ ageMs: number | null }>(
 
 const countActive = statement<{ count: bigint }>(
   'liveness.active_subscriptions',
-  `SELECT count(*) AS count FROM subscription_state WHERE effective_state = 'active'`,
+  `SELECT count(*) AS count FROM subscription_state WHERE effective_state IN ('active', 'on_hold')`,
 );
 
 export function nodeLiveness(metrics: SchedulerMetrics, heartbeatMs: number): Task {

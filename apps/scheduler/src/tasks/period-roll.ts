@@ -36,7 +36,7 @@ const insertRolled = statement<{ count: bigint }>(
      INSERT INTO access_change (tenant_id, change_id, subscription_id, cause)
      SELECT st.tenant_id, gen_random_uuid(), st.subscription_id, 'period'
      FROM subscription_state st
-     WHERE st.effective_state = 'limited'
+     WHERE st.effective_state = 'limited' AND st.reason <> 'pool'
        AND EXISTS (SELECT FROM usage_period u WHERE u.tenant_id = st.tenant_id AND u.subscription_id = st.subscription_id
                      AND u.started_at > st.since AND u.started_at <= statement_timestamp())
        AND NOT EXISTS (SELECT FROM access_change c WHERE c.tenant_id = st.tenant_id
