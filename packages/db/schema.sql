@@ -9,7 +9,7 @@ CREATE TABLE access_change (
   period_id uuid,
   observed_bytes bigint,
   created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
-  CONSTRAINT access_change_cause_check CHECK ((cause = ANY (ARRAY['edit'::text, 'crossing'::text, 'expiry'::text, 'period'::text, 'node'::text, 'sweep'::text]))),
+  CONSTRAINT access_change_cause_check CHECK ((cause = ANY (ARRAY['edit'::text, 'crossing'::text, 'expiry'::text, 'period'::text, 'node'::text, 'sweep'::text, 'tenant'::text, 'first_use'::text]))),
   CONSTRAINT access_change_pkey PRIMARY KEY (tenant_id, change_id)
 );
 
@@ -20,9 +20,30 @@ CREATE TABLE account (
   password_hash text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   disabled_at timestamp with time zone,
+  email_key text,
   CONSTRAINT account_email_check CHECK (((length(email) >= 3) AND (length(email) <= 254))),
   CONSTRAINT account_email_key UNIQUE (email),
   CONSTRAINT account_pkey PRIMARY KEY (account_id)
+);
+
+CREATE TABLE api_key (
+  tenant_id uuid NOT NULL,
+  key_id uuid NOT NULL,
+  account_id uuid NOT NULL,
+  name text NOT NULL,
+  prefix text NOT NULL,
+  scopes text[] NOT NULL,
+  cidrs text[] NOT NULL DEFAULT '{}'::text[],
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  last_used_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  CONSTRAINT api_key_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT api_key_cidrs_check CHECK ((cardinality(cidrs) <= 50)),
+  CONSTRAINT api_key_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT api_key_pkey PRIMARY KEY (tenant_id, key_id),
+  CONSTRAINT api_key_scopes_check CHECK (((cardinality(scopes) >= 1) AND (cardinality(scopes) <= 200))),
+  CONSTRAINT api_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
 CREATE TABLE assignment (
@@ -34,6 +55,15 @@ CREATE TABLE assignment (
   CONSTRAINT assignment_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
   CONSTRAINT assignment_pkey PRIMARY KEY (tenant_id, node_id, subscription_id),
   CONSTRAINT assignment_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
+);
+
+CREATE TABLE audit_head (
+  tenant_id uuid NOT NULL,
+  seq bigint NOT NULL,
+  hash bytea NOT NULL,
+  exported_at timestamp with time zone NOT NULL,
+  CONSTRAINT audit_head_pkey PRIMARY KEY (tenant_id, seq),
+  CONSTRAINT audit_head_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
 CREATE TABLE audit_log (
@@ -51,6 +81,8 @@ CREATE TABLE audit_log (
   request_id uuid NOT NULL,
   prev_hash bytea NOT NULL,
   hash bytea NOT NULL,
+  key_id uuid,
+  trace_id text,
   CONSTRAINT audit_log_pkey PRIMARY KEY (tenant_id, seq),
   CONSTRAINT audit_log_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
@@ -77,7 +109,7 @@ CREATE TABLE credential_route (
   tenant_id uuid NOT NULL,
   kind text NOT NULL,
   id uuid NOT NULL,
-  CONSTRAINT credential_route_kind_check CHECK ((kind = ANY (ARRAY['join_token'::text, 'api_key'::text, 'link'::text]))),
+  CONSTRAINT credential_route_kind_check CHECK ((kind = ANY (ARRAY['join_token'::text, 'api_key'::text, 'link'::text, 'invitation'::text]))),
   CONSTRAINT credential_route_pkey PRIMARY KEY (hash),
   CONSTRAINT credential_route_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
@@ -125,6 +157,53 @@ CREATE TABLE enforcement (
   CONSTRAINT enforcement_state_check CHECK ((state = ANY (ARRAY['ordered'::text, 'confirmed'::text, 'unproven'::text, 'failed'::text])))
 );
 
+CREATE TABLE idempotency_key (
+  tenant_id uuid NOT NULL,
+  actor_id uuid NOT NULL,
+  key_hash bytea NOT NULL,
+  request_hash bytea NOT NULL,
+  status smallint NOT NULL,
+  headers jsonb NOT NULL,
+  body bytea NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  CONSTRAINT idempotency_key_key_hash_check CHECK ((length(key_hash) = 32)),
+  CONSTRAINT idempotency_key_pkey PRIMARY KEY (tenant_id, actor_id, key_hash),
+  CONSTRAINT idempotency_key_request_hash_check CHECK ((length(request_hash) = 32)),
+  CONSTRAINT idempotency_key_status_check CHECK (((status >= 200) AND (status <= 599))),
+  CONSTRAINT idempotency_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE identity_link (
+  tenant_id uuid NOT NULL,
+  identity_provider_id uuid NOT NULL,
+  issuer text NOT NULL,
+  subject text NOT NULL,
+  account_id uuid NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  CONSTRAINT identity_link_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT identity_link_pkey PRIMARY KEY (tenant_id, identity_provider_id, issuer, subject),
+  CONSTRAINT identity_link_subject_check CHECK (((length(subject) >= 1) AND (length(subject) <= 255))),
+  CONSTRAINT identity_link_tenant_id_identity_provider_id_account_id_key UNIQUE (tenant_id, identity_provider_id, account_id),
+  CONSTRAINT identity_link_tenant_id_identity_provider_id_fkey FOREIGN KEY (tenant_id, identity_provider_id) REFERENCES identity_provider(tenant_id, identity_provider_id) ON DELETE CASCADE
+);
+
+CREATE TABLE identity_provider (
+  tenant_id uuid NOT NULL,
+  identity_provider_id uuid NOT NULL,
+  name text NOT NULL,
+  issuer text NOT NULL,
+  client_id text NOT NULL,
+  secret_sealed bytea NOT NULL,
+  enabled boolean NOT NULL,
+  version integer NOT NULL DEFAULT 1,
+  created_at timestamp with time zone NOT NULL,
+  CONSTRAINT identity_provider_client_id_check CHECK (((length(client_id) >= 1) AND (length(client_id) <= 200))),
+  CONSTRAINT identity_provider_issuer_check CHECK (((length(issuer) >= 1) AND (length(issuer) <= 500))),
+  CONSTRAINT identity_provider_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT identity_provider_pkey PRIMARY KEY (tenant_id, identity_provider_id),
+  CONSTRAINT identity_provider_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
 CREATE TABLE inbound (
   node_id uuid NOT NULL,
   tag text NOT NULL,
@@ -137,6 +216,28 @@ CREATE TABLE inbound (
   CONSTRAINT inbound_pkey PRIMARY KEY (node_id, tag),
   CONSTRAINT inbound_port_check CHECK (((port >= 1) AND (port <= 65535))),
   CONSTRAINT inbound_tag_check CHECK ((tag ~ '^[a-z0-9-]{1,40}$'::text))
+);
+
+CREATE TABLE invitation (
+  tenant_id uuid NOT NULL,
+  invitation_id uuid NOT NULL,
+  email text NOT NULL,
+  email_key text NOT NULL,
+  role text NOT NULL,
+  hash bytea NOT NULL,
+  created_by uuid,
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  accepted_at timestamp with time zone,
+  accepted_by uuid,
+  revoked_at timestamp with time zone,
+  CONSTRAINT invitation_accepted_by_fkey FOREIGN KEY (accepted_by) REFERENCES account(account_id),
+  CONSTRAINT invitation_created_by_fkey FOREIGN KEY (created_by) REFERENCES account(account_id),
+  CONSTRAINT invitation_email_check CHECK (((length(email) >= 3) AND (length(email) <= 254))),
+  CONSTRAINT invitation_hash_check CHECK ((length(hash) = 32)),
+  CONSTRAINT invitation_pkey PRIMARY KEY (tenant_id, invitation_id),
+  CONSTRAINT invitation_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'operator'::text, 'auditor'::text]))),
+  CONSTRAINT invitation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
 CREATE TABLE join_token (
@@ -220,11 +321,37 @@ CREATE TABLE loss_mark (
   CONSTRAINT loss_mark_pkey PRIMARY KEY (node_id, epoch, seq, ordinal)
 );
 
+CREATE TABLE machine_token (
+  tenant_id uuid NOT NULL,
+  key_id uuid NOT NULL,
+  account_id uuid NOT NULL,
+  name text NOT NULL,
+  jti_hash bytea NOT NULL,
+  ancestors uuid[] NOT NULL DEFAULT '{}'::uuid[],
+  scopes text[] NOT NULL,
+  audience text NOT NULL,
+  path_prefix text NOT NULL,
+  single_use boolean NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  used_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  CONSTRAINT machine_token_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT machine_token_ancestors_check CHECK ((cardinality(ancestors) <= 8)),
+  CONSTRAINT machine_token_check CHECK ((expires_at <= (created_at + '30 days 00:01:00'::interval))),
+  CONSTRAINT machine_token_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT machine_token_pkey PRIMARY KEY (tenant_id, key_id),
+  CONSTRAINT machine_token_scopes_check CHECK (((cardinality(scopes) >= 1) AND (cardinality(scopes) <= 200))),
+  CONSTRAINT machine_token_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id),
+  CONSTRAINT machine_token_tenant_id_jti_hash_key UNIQUE (tenant_id, jti_hash)
+);
+
 CREATE TABLE member (
   tenant_id uuid NOT NULL,
   account_id uuid NOT NULL,
   role text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
+  version integer NOT NULL DEFAULT 1,
   CONSTRAINT member_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
   CONSTRAINT member_pkey PRIMARY KEY (tenant_id, account_id),
   CONSTRAINT member_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'operator'::text, 'auditor'::text]))),
@@ -325,6 +452,18 @@ CREATE TABLE node_status (
   CONSTRAINT node_status_pkey PRIMARY KEY (node_id)
 );
 
+CREATE TABLE oidc_exchange (
+  hash bytea NOT NULL,
+  provider_tenant_id uuid NOT NULL,
+  identity_provider_id uuid NOT NULL,
+  issuer text NOT NULL,
+  subject text NOT NULL,
+  link_account_id uuid,
+  expires_at timestamp with time zone NOT NULL,
+  CONSTRAINT oidc_exchange_link_account_id_fkey FOREIGN KEY (link_account_id) REFERENCES account(account_id),
+  CONSTRAINT oidc_exchange_pkey PRIMARY KEY (hash)
+);
+
 CREATE TABLE plan (
   tenant_id uuid NOT NULL,
   plan_id uuid NOT NULL,
@@ -338,6 +477,9 @@ CREATE TABLE plan (
   version integer NOT NULL DEFAULT 1,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   archived_at timestamp with time zone,
+  name_key text,
+  starts_on_first_use boolean NOT NULL DEFAULT false,
+  next_plan_id uuid,
   CONSTRAINT plan_device_limit_check CHECK (((device_limit >= 1) AND (device_limit <= 256))),
   CONSTRAINT plan_duration_days_check CHECK (((duration_days >= 1) AND (duration_days <= 36500))),
   CONSTRAINT plan_engines_check CHECK (((engines <@ ARRAY['xray'::text, 'wireguard'::text]) AND (cardinality(engines) > 0))),
@@ -346,7 +488,8 @@ CREATE TABLE plan (
   CONSTRAINT plan_offline_policy_check CHECK ((offline_policy = ANY (ARRAY['deny'::text, 'grace'::text]))),
   CONSTRAINT plan_period_check CHECK ((period = ANY (ARRAY['none'::text, 'day'::text, 'week'::text, 'month'::text]))),
   CONSTRAINT plan_pkey PRIMARY KEY (tenant_id, plan_id),
-  CONSTRAINT plan_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+  CONSTRAINT plan_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id),
+  CONSTRAINT plan_tenant_id_next_plan_id_fkey FOREIGN KEY (tenant_id, next_plan_id) REFERENCES plan(tenant_id, plan_id)
 );
 
 CREATE TABLE plan_node_group (
@@ -364,6 +507,13 @@ CREATE TABLE platform (
   CONSTRAINT platform_one_check CHECK (one),
   CONSTRAINT platform_pkey PRIMARY KEY (one),
   CONSTRAINT platform_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE policy_version (
+  tenant_id uuid NOT NULL,
+  version bigint NOT NULL,
+  CONSTRAINT policy_version_pkey PRIMARY KEY (tenant_id),
+  CONSTRAINT policy_version_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
 CREATE TABLE revision (
@@ -395,10 +545,20 @@ CREATE TABLE session (
   revoked_at timestamp with time zone,
   ip inet,
   user_agent text,
+  only_tenant_id uuid,
   CONSTRAINT session_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT session_only_tenant_id_fkey FOREIGN KEY (only_tenant_id) REFERENCES tenant(tenant_id),
   CONSTRAINT session_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES session(session_id),
   CONSTRAINT session_pkey PRIMARY KEY (session_id),
   CONSTRAINT session_refresh_hash_key UNIQUE (refresh_hash)
+);
+
+CREATE TABLE setting (
+  key text NOT NULL,
+  value jsonb NOT NULL,
+  version integer NOT NULL DEFAULT 1,
+  updated_at timestamp with time zone NOT NULL,
+  CONSTRAINT setting_pkey PRIMARY KEY (key)
 );
 
 CREATE TABLE setup_link (
@@ -406,6 +566,22 @@ CREATE TABLE setup_link (
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   used_at timestamp with time zone,
   CONSTRAINT setup_link_pkey PRIMARY KEY (hash)
+);
+
+CREATE TABLE signing_key (
+  kid text NOT NULL,
+  state text NOT NULL,
+  public_jwk jsonb NOT NULL,
+  private_sealed bytea,
+  created_at timestamp with time zone NOT NULL,
+  activated_at timestamp with time zone,
+  demoted_at timestamp with time zone,
+  needed_until timestamp with time zone,
+  retired_at timestamp with time zone,
+  CONSTRAINT signing_key_check CHECK (((private_sealed IS NULL) = (state = 'retired'::text))),
+  CONSTRAINT signing_key_kid_check CHECK ((kid ~ '^[A-Za-z0-9_-]{43}$'::text)),
+  CONSTRAINT signing_key_pkey PRIMARY KEY (kid),
+  CONSTRAINT signing_key_state_check CHECK ((state = ANY (ARRAY['next'::text, 'current'::text, 'previous'::text, 'retired'::text])))
 );
 
 CREATE TABLE slice_head (
@@ -457,7 +633,15 @@ CREATE TABLE subscription (
   version integer NOT NULL DEFAULT 1,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   deleted_at timestamp with time zone,
+  on_hold boolean NOT NULL DEFAULT false,
+  hold_deadline timestamp with time zone,
+  duration_days integer,
+  activated_at timestamp with time zone,
+  next_plan_id uuid,
+  next_plan_at timestamp with time zone,
+  erased_at timestamp with time zone,
   CONSTRAINT subscription_admin_state_check CHECK ((admin_state = ANY (ARRAY['active'::text, 'disabled'::text, 'deleted'::text]))),
+  CONSTRAINT subscription_duration_days_check CHECK (((duration_days >= 1) AND (duration_days <= 36500))),
   CONSTRAINT subscription_engines_check CHECK (((engines <@ ARRAY['xray'::text, 'wireguard'::text]) AND (cardinality(engines) > 0))),
   CONSTRAINT subscription_external_ref_check CHECK ((length(external_ref) <= 200)),
   CONSTRAINT subscription_limit_bytes_check CHECK ((limit_bytes >= 0)),
@@ -465,7 +649,23 @@ CREATE TABLE subscription (
   CONSTRAINT subscription_period_check CHECK ((period = ANY (ARRAY['none'::text, 'day'::text, 'week'::text, 'month'::text]))),
   CONSTRAINT subscription_pkey PRIMARY KEY (tenant_id, subscription_id),
   CONSTRAINT subscription_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id),
+  CONSTRAINT subscription_tenant_id_next_plan_id_fkey FOREIGN KEY (tenant_id, next_plan_id) REFERENCES plan(tenant_id, plan_id),
   CONSTRAINT subscription_tenant_id_plan_id_fkey FOREIGN KEY (tenant_id, plan_id) REFERENCES plan(tenant_id, plan_id)
+);
+
+CREATE TABLE subscription_act (
+  tenant_id uuid NOT NULL,
+  act_id uuid NOT NULL,
+  subscription_id uuid NOT NULL,
+  kind text NOT NULL,
+  bytes bigint,
+  plan_id uuid,
+  requested_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  done_at timestamp with time zone,
+  CONSTRAINT subscription_act_bytes_check CHECK ((bytes > 0)),
+  CONSTRAINT subscription_act_kind_check CHECK ((kind = ANY (ARRAY['reset'::text, 'renew'::text, 'top_up'::text, 'start'::text, 'next_plan'::text]))),
+  CONSTRAINT subscription_act_pkey PRIMARY KEY (tenant_id, act_id),
+  CONSTRAINT subscription_act_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
 );
 
 CREATE TABLE subscription_state (
@@ -487,10 +687,36 @@ CREATE TABLE tenant (
   time_zone text NOT NULL DEFAULT 'UTC'::text,
   version integer NOT NULL DEFAULT 1,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
+  name_key text,
+  suspended_at timestamp with time zone,
+  limit_subscriptions integer,
+  limit_nodes integer,
+  limit_pool_bytes bigint,
+  limit_api_per_minute integer,
   CONSTRAINT tenant_kind_check CHECK ((kind = ANY (ARRAY['platform'::text, 'customer'::text]))),
+  CONSTRAINT tenant_limit_api_per_minute_check CHECK ((limit_api_per_minute > 0)),
+  CONSTRAINT tenant_limit_nodes_check CHECK ((limit_nodes >= 0)),
+  CONSTRAINT tenant_limit_pool_bytes_check CHECK ((limit_pool_bytes >= 0)),
+  CONSTRAINT tenant_limit_subscriptions_check CHECK ((limit_subscriptions >= 0)),
   CONSTRAINT tenant_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
   CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id),
   CONSTRAINT tenant_state_check CHECK ((state = ANY (ARRAY['active'::text, 'suspended'::text])))
+);
+
+CREATE TABLE tenant_month (
+  tenant_id uuid NOT NULL,
+  month date NOT NULL,
+  billable_bytes bigint NOT NULL,
+  CONSTRAINT tenant_month_pkey PRIMARY KEY (tenant_id, month),
+  CONSTRAINT tenant_month_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+) WITH (fillfactor=60);
+
+CREATE TABLE tenant_pool (
+  tenant_id uuid NOT NULL,
+  exceeded boolean NOT NULL,
+  since timestamp with time zone NOT NULL,
+  CONSTRAINT tenant_pool_pkey PRIMARY KEY (tenant_id),
+  CONSTRAINT tenant_pool_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
 CREATE TABLE usage_counter (
@@ -512,6 +738,9 @@ CREATE TABLE usage_period (
   ends_at timestamp with time zone,
   limit_bytes bigint,
   observed_bytes bigint NOT NULL DEFAULT 0,
+  extra_bytes bigint NOT NULL DEFAULT 0,
+  awaits_use boolean NOT NULL DEFAULT false,
+  CONSTRAINT usage_period_extra_bytes_check CHECK ((extra_bytes >= 0)),
   CONSTRAINT usage_period_pkey PRIMARY KEY (tenant_id, subscription_id, period_id),
   CONSTRAINT usage_period_tenant_id_subscription_id_fkey FOREIGN KEY (tenant_id, subscription_id) REFERENCES subscription(tenant_id, subscription_id)
 );
@@ -536,11 +765,21 @@ CREATE INDEX assignment_node ON public.assignment USING btree (node_id);
 
 CREATE INDEX assignment_subscription ON public.assignment USING btree (tenant_id, subscription_id);
 
+CREATE INDEX audit_log_account ON public.audit_log USING btree (tenant_id, account_id, seq) WHERE (account_id IS NOT NULL);
+
+CREATE INDEX audit_log_action ON public.audit_log USING btree (tenant_id, action, seq);
+
+CREATE INDEX audit_log_entity ON public.audit_log USING btree (tenant_id, entity_id, seq) WHERE (entity_id IS NOT NULL);
+
 CREATE INDEX certificate_node ON public.certificate USING btree (node_id);
 
 CREATE INDEX device_subscription ON public.device USING btree (tenant_id, subscription_id);
 
 CREATE INDEX enforcement_open ON public.enforcement USING btree (node_id) WHERE (state = ANY (ARRAY['ordered'::text, 'unproven'::text]));
+
+CREATE INDEX idempotency_key_age ON public.idempotency_key USING btree (created_at);
+
+CREATE INDEX identity_link_account ON public.identity_link USING btree (account_id);
 
 CREATE INDEX ledger_frame_stream ON ONLY public.ledger_frame USING btree (node_id, epoch, seq);
 
@@ -554,19 +793,51 @@ CREATE INDEX node_change_node ON public.node_change USING btree (node_id);
 
 CREATE INDEX node_group_node_node ON public.node_group_node USING btree (node_id);
 
+CREATE INDEX oidc_exchange_expires ON public.oidc_exchange USING btree (expires_at);
+
 CREATE INDEX session_account ON public.session USING btree (account_id);
 
 CREATE INDEX session_family ON public.session USING btree (family_id);
 
 CREATE INDEX slice_head_node ON public.slice_head USING btree (node_id);
 
+CREATE INDEX subscription_act_open ON public.subscription_act USING btree (tenant_id, subscription_id, requested_at) WHERE (done_at IS NULL);
+
+CREATE INDEX subscription_act_subscription ON public.subscription_act USING btree (tenant_id, subscription_id, act_id);
+
+CREATE INDEX subscription_admin_state ON public.subscription USING btree (tenant_id, admin_state, subscription_id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX subscription_end ON public.subscription USING btree (tenant_id, COALESCE(expires_at, 'infinity'::timestamp with time zone), subscription_id) WHERE (deleted_at IS NULL);
+
 CREATE INDEX subscription_expiry ON public.subscription USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (admin_state = 'active'::text));
+
+CREATE INDEX subscription_hold ON public.subscription USING btree (hold_deadline) WHERE (on_hold AND (hold_deadline IS NOT NULL));
+
+CREATE INDEX subscription_living ON public.subscription USING btree (tenant_id, subscription_id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX subscription_name ON public.subscription USING btree (tenant_id, lower(name) COLLATE "C", subscription_id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX subscription_plan ON public.subscription USING btree (tenant_id, plan_id, subscription_id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX subscription_ref ON public.subscription USING btree (tenant_id, lower(external_ref) COLLATE "C", subscription_id) WHERE ((deleted_at IS NULL) AND (external_ref IS NOT NULL));
 
 CREATE INDEX subscription_state_limited ON public.subscription_state USING btree (tenant_id, subscription_id) WHERE (effective_state = 'limited'::text);
 
+CREATE INDEX subscription_state_list ON public.subscription_state USING btree (tenant_id, effective_state, subscription_id);
+
 CREATE INDEX usage_period_end ON public.usage_period USING btree (ends_at) WHERE (ends_at IS NOT NULL);
 
+CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key);
+
+CREATE UNIQUE INDEX invitation_open ON public.invitation USING btree (tenant_id, email_key) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
+
 CREATE UNIQUE INDEX node_address_device ON public.node_address USING btree (node_id, device_id) WHERE (released_at IS NULL);
+
+CREATE UNIQUE INDEX plan_name ON public.plan USING btree (tenant_id, name_key) WHERE (archived_at IS NULL);
+
+CREATE UNIQUE INDEX signing_key_one ON public.signing_key USING btree (state) WHERE (state = ANY (ARRAY['next'::text, 'current'::text]));
+
+CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key);
 
 CREATE UNIQUE INDEX usage_period_start ON public.usage_period USING btree (tenant_id, subscription_id, started_at);
 
@@ -596,6 +867,17 @@ CREATE OR REPLACE FUNCTION public.app_tenants()
  LANGUAGE sql
  STABLE PARALLEL SAFE
 AS $function$ SELECT string_to_array(nullif(current_setting('app.tenant_ids', true), ''), ',')::uuid[] $function$
+;
+
+CREATE OR REPLACE FUNCTION public.bump_policy_version()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ BEGIN
+    INSERT INTO policy_version AS p (tenant_id, version)
+    VALUES (CASE WHEN TG_OP = 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END, 1)
+    ON CONFLICT (tenant_id) DO UPDATE SET version = p.version + 1;
+    RETURN NULL;
+  END $function$
 ;
 
 CREATE OR REPLACE FUNCTION public.make_partitions(first date, days integer)
@@ -640,13 +922,45 @@ CREATE OR REPLACE FUNCTION public.notify_access_change()
 AS $function$ BEGIN PERFORM pg_notify('access_change', ''); RETURN NULL; END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.notify_signing_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ BEGIN PERFORM pg_notify('signing_key', ''); RETURN NULL; END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.notify_standing()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ DECLARE
+    r jsonb := to_jsonb(CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END);
+  BEGIN
+    PERFORM pg_notify('standing', TG_ARGV[0] || ':' || (r ->> TG_ARGV[1]));
+    RETURN NULL;
+  END $function$
+;
+
 CREATE OR REPLACE FUNCTION public.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '42501'; END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.session_inherits()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ BEGIN
+    SELECT p.only_tenant_id INTO NEW.only_tenant_id FROM session p WHERE p.session_id = NEW.parent_id;
+    RETURN NEW;
+  END $function$
+;
+
 CREATE TRIGGER access_change_notify AFTER INSERT ON public.access_change FOR EACH STATEMENT EXECUTE FUNCTION notify_access_change();
+
+CREATE TRIGGER standing_account AFTER UPDATE ON public.account FOR EACH ROW WHEN (((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.password_hash IS DISTINCT FROM new.password_hash))) EXECUTE FUNCTION notify_standing('a', 'account_id');
+
+CREATE TRIGGER standing_api_key AFTER UPDATE OF revoked_at, expires_at, scopes, cidrs ON public.api_key FOR EACH ROW EXECUTE FUNCTION notify_standing('k', 'key_id');
+
+CREATE TRIGGER audit_head_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_head FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
@@ -658,23 +972,46 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_slice_default FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER standing_machine_token AFTER UPDATE OF revoked_at ON public.machine_token FOR EACH ROW EXECUTE FUNCTION notify_standing('t', 'tenant_id');
+
+CREATE TRIGGER policy_member AFTER INSERT OR DELETE OR UPDATE ON public.member FOR EACH ROW EXECUTE FUNCTION bump_policy_version();
+
+CREATE TRIGGER standing_member AFTER INSERT OR DELETE OR UPDATE ON public.member FOR EACH ROW EXECUTE FUNCTION notify_standing('a', 'account_id');
+
+CREATE TRIGGER session_inherits BEFORE INSERT ON public.session FOR EACH ROW WHEN ((new.parent_id IS NOT NULL)) EXECUTE FUNCTION session_inherits();
+
+CREATE TRIGGER standing_session AFTER UPDATE OF revoked_at ON public.session FOR EACH ROW WHEN ((old.revoked_at IS DISTINCT FROM new.revoked_at)) EXECUTE FUNCTION notify_standing('a', 'account_id');
+
+CREATE TRIGGER signing_key_changed AFTER INSERT OR UPDATE ON public.signing_key FOR EACH STATEMENT EXECUTE FUNCTION notify_signing_key();
+
+CREATE TRIGGER policy_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION bump_policy_version();
+
+CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION notify_standing('t', 'tenant_id');
+
 -- Row security
 --   access_change: row security enabled and forced
 --   account: row security off
+--   api_key: row security enabled and forced
 --   assignment: row security enabled and forced
+--   audit_head: row security enabled and forced
 --   audit_log: row security enabled and forced
 --   certificate: row security off
 --   credential_route: row security enabled and forced
 --   device: row security enabled and forced
 --   device_key: row security off
 --   enforcement: row security enabled and forced
+--   idempotency_key: row security enabled and forced
+--   identity_link: row security enabled and forced
+--   identity_provider: row security enabled and forced
 --   inbound: row security enabled and forced
+--   invitation: row security enabled and forced
 --   join_token: row security enabled and forced
 --   ledger_frame: row security off
 --   ledger_frame_default: row security off and forced
 --   ledger_slice: row security enabled and forced
 --   ledger_slice_default: row security enabled and forced
 --   loss_mark: row security off
+--   machine_token: row security enabled and forced
 --   member: row security enabled and forced
 --   meter: row security enabled and forced
 --   node: row security enabled and forced
@@ -684,29 +1021,41 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   node_group_node: row security enabled and forced
 --   node_lease: row security off
 --   node_status: row security off
+--   oidc_exchange: row security off
 --   plan: row security enabled and forced
 --   plan_node_group: row security enabled and forced
 --   platform: row security off
+--   policy_version: row security enabled and forced
 --   revision: row security off
 --   session: row security off
+--   setting: row security enabled and forced
 --   setup_link: row security off
+--   signing_key: row security off
 --   slice_head: row security enabled and forced
 --   stream_head: row security off
 --   stream_watermark: row security off
 --   subscription: row security enabled and forced
+--   subscription_act: row security enabled and forced
 --   subscription_state: row security enabled and forced
 --   tenant: row security enabled and forced
+--   tenant_month: row security enabled and forced
+--   tenant_pool: row security enabled and forced
 --   usage_counter: row security enabled and forced
 --   usage_period: row security enabled and forced
 --   usage_quarantine: row security enabled and forced
 
 -- Policies
+--   access_change: of_platform FOR INSERT TO penstock_control_api USING (–) CHECK (((cause = 'tenant'::text) AND (subscription_id IS NULL) AND (node_id IS NULL) AND ( SELECT app_is_platform() AS app_is_platform)))
 --   access_change: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   access_change: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   access_change: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   api_key: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   assignment: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   assignment: sweep_assignments FOR SELECT TO penstock_collector, penstock_reader USING (true) CHECK (–)
 --   assignment: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   audit_head: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   audit_head: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   audit_log: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   audit_log: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   credential_route: by_hash FOR SELECT TO penstock_control_api, penstock_scheduler USING (true) CHECK (–)
 --   credential_route: tenant_of_transaction FOR INSERT TO penstock_control_api USING (–) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
@@ -716,16 +1065,24 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   enforcement: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   enforcement: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   enforcement: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   idempotency_key: sweep FOR ALL TO penstock_scheduler USING ((created_at < (now() - '24:00:00'::interval))) CHECK (–)
+--   idempotency_key: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   identity_link: of_sign_in FOR SELECT TO penstock_control_api USING ((identity_provider_id = (NULLIF(current_setting('app.identity_provider_id'::text, true), ''::text))::uuid)) CHECK (–)
+--   identity_link: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR (account_id = ( SELECT app_account() AS app_account)))) CHECK ((account_id = ( SELECT app_account() AS app_account)))
+--   identity_provider: of_sign_in FOR SELECT TO penstock_control_api USING ((identity_provider_id = (NULLIF(current_setting('app.identity_provider_id'::text, true), ''::text))::uuid)) CHECK (–)
+--   identity_provider: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   inbound: own_delete FOR DELETE TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
 --   inbound: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
 --   inbound: own_update FOR UPDATE TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = inbound.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
 --   inbound: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   inbound: visible FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE (n.node_id = inbound.node_id)))) CHECK (–)
+--   invitation: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   join_token: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   join_token: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (((tenant_id = ( SELECT app_tenant() AS app_tenant)) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = join_token.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
 --   ledger_slice: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   ledger_slice: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   ledger_slice: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   machine_token: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   member: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR (account_id = ( SELECT app_account() AS app_account)))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   meter: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   meter: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
@@ -749,6 +1106,10 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   plan: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   plan_node_group: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   plan_node_group: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   policy_version: of_everybody FOR ALL TO penstock_control_api USING (true) CHECK (true)
+--   setting: of_everybody FOR SELECT TO penstock_control_api, penstock_scheduler USING (true) CHECK (–)
+--   setting: of_platform FOR INSERT TO penstock_control_api USING (–) CHECK (( SELECT app_is_platform() AS app_is_platform))
+--   setting: of_platform_update FOR UPDATE TO penstock_control_api USING (( SELECT app_is_platform() AS app_is_platform)) CHECK (( SELECT app_is_platform() AS app_is_platform))
 --   slice_head: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   slice_head: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   slice_head: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
@@ -756,11 +1117,19 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   subscription: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   subscription: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   subscription: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   subscription_act: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   subscription_act: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   subscription_state: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   subscription_state: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   subscription_state: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   tenant: served_tenants_month FOR SELECT TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK (–)
 --   tenant: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
 --   tenant: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform) OR (EXISTS ( SELECT FROM member m WHERE ((m.tenant_id = tenant.tenant_id) AND (m.account_id = ( SELECT app_account() AS app_account))))))) CHECK (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
+--   tenant_month: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   tenant_month: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   tenant_month: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   tenant_pool: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   tenant_pool: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   usage_counter: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   usage_counter: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   usage_counter: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
@@ -778,10 +1147,13 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   access_change: INSERT to penstock_control_api
 --   access_change: DELETE, INSERT, SELECT, UPDATE to penstock_scheduler
 --   account: INSERT, SELECT, UPDATE to penstock_control_api
+--   api_key: INSERT, SELECT, UPDATE to penstock_control_api
 --   assignment: SELECT to penstock_collector
 --   assignment: SELECT to penstock_control_api
 --   assignment: SELECT to penstock_reader
 --   assignment: INSERT, SELECT, UPDATE to penstock_scheduler
+--   audit_head: SELECT to penstock_control_api
+--   audit_head: INSERT, SELECT to penstock_scheduler
 --   audit_log: INSERT, SELECT to penstock_control_api
 --   certificate: INSERT, SELECT, UPDATE to penstock_scheduler
 --   credential_route: DELETE, INSERT, SELECT to penstock_control_api
@@ -792,8 +1164,13 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   enforcement: SELECT to penstock_control_api
 --   enforcement: SELECT to penstock_reader
 --   enforcement: INSERT, SELECT, UPDATE to penstock_scheduler
+--   idempotency_key: INSERT, SELECT to penstock_control_api
+--   idempotency_key: DELETE to penstock_scheduler
+--   identity_link: DELETE, INSERT, SELECT to penstock_control_api
+--   identity_provider: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   inbound: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   inbound: SELECT to penstock_scheduler
+--   invitation: INSERT, SELECT, UPDATE to penstock_control_api
 --   join_token: INSERT, SELECT, UPDATE to penstock_control_api
 --   join_token: SELECT to penstock_scheduler
 --   ledger_frame: INSERT, SELECT to penstock_collector
@@ -802,6 +1179,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   ledger_slice: SELECT to penstock_reader
 --   loss_mark: INSERT, SELECT to penstock_collector
 --   loss_mark: SELECT to penstock_reader
+--   machine_token: INSERT, SELECT, UPDATE to penstock_control_api
 --   member: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   meter: INSERT, SELECT, UPDATE to penstock_collector
 --   meter: SELECT to penstock_reader
@@ -820,6 +1198,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   node_status: SELECT to penstock_control_api
 --   node_status: SELECT to penstock_reader
 --   node_status: INSERT, SELECT, UPDATE to penstock_scheduler
+--   oidc_exchange: DELETE, INSERT, SELECT to penstock_control_api
 --   plan: INSERT, SELECT, UPDATE to penstock_control_api
 --   plan: SELECT to penstock_reader
 --   plan: SELECT to penstock_scheduler
@@ -827,11 +1206,15 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   plan_node_group: SELECT to penstock_scheduler
 --   platform: INSERT, SELECT to penstock_control_api
 --   platform: SELECT to penstock_scheduler
+--   policy_version: INSERT, SELECT, UPDATE to penstock_control_api
 --   revision: SELECT to penstock_control_api
 --   revision: SELECT to penstock_reader
 --   revision: INSERT, SELECT, UPDATE to penstock_scheduler
 --   session: INSERT, SELECT, UPDATE to penstock_control_api
+--   setting: INSERT, SELECT, UPDATE to penstock_control_api
+--   setting: SELECT to penstock_scheduler
 --   setup_link: INSERT, SELECT, UPDATE to penstock_control_api
+--   signing_key: INSERT, SELECT, UPDATE to penstock_control_api
 --   slice_head: INSERT, SELECT, UPDATE to penstock_collector
 --   slice_head: SELECT to penstock_reader
 --   stream_head: INSERT, SELECT, UPDATE to penstock_collector
@@ -841,12 +1224,19 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   stream_watermark: SELECT to penstock_reader
 --   subscription: INSERT, SELECT, UPDATE to penstock_control_api
 --   subscription: SELECT to penstock_scheduler
+--   subscription_act: INSERT, SELECT to penstock_control_api
+--   subscription_act: INSERT, SELECT, UPDATE to penstock_scheduler
 --   subscription_state: SELECT to penstock_control_api
 --   subscription_state: SELECT to penstock_reader
 --   subscription_state: INSERT, SELECT, UPDATE to penstock_scheduler
 --   tenant: INSERT, SELECT, UPDATE to penstock_control_api
 --   tenant: SELECT to penstock_reader
 --   tenant: SELECT to penstock_scheduler
+--   tenant_month: INSERT, SELECT, UPDATE to penstock_collector
+--   tenant_month: SELECT to penstock_control_api
+--   tenant_month: SELECT to penstock_scheduler
+--   tenant_pool: SELECT to penstock_control_api
+--   tenant_pool: INSERT, SELECT, UPDATE to penstock_scheduler
 --   usage_counter: INSERT, SELECT, UPDATE to penstock_collector
 --   usage_counter: SELECT to penstock_control_api
 --   usage_counter: SELECT to penstock_reader
@@ -860,8 +1250,12 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 --   usage_quarantine: SELECT to penstock_reader
 
 -- Grants on columns
+--   audit_log (tenant_id, seq, hash): SELECT to penstock_scheduler
 --   certificate (serial, node_id, public_key_hash, der, not_before, not_after, revoked_at): SELECT to penstock_collector
 --   certificate (serial, node_id, der, not_before, not_after, revoked_at): SELECT to penstock_reader
+--   idempotency_key (tenant_id, actor_id, key_hash, created_at): SELECT to penstock_scheduler
 --   node (state): UPDATE to penstock_scheduler
 --   subscription (tenant_id, subscription_id, admin_state): SELECT to penstock_collector
 --   subscription (tenant_id, subscription_id, plan_id, name, external_ref, admin_state, limit_bytes, period, engines, expires_at, created_at, deleted_at): SELECT to penstock_reader
+--   subscription (plan_id, limit_bytes, period, engines, device_limit, expires_at, version, on_hold, hold_deadline, duration_days, activated_at, next_plan_id, next_plan_at): UPDATE to penstock_scheduler
+--   tenant (tenant_id, time_zone): SELECT to penstock_collector

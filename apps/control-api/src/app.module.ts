@@ -31,9 +31,14 @@ import { NodeGroupsService } from './node-groups/node-groups.service.js';
 import { NodesController } from './nodes/nodes.controller.js';
 import { NodesService } from './nodes/nodes.service.js';
 import { SchedulerClient } from './nodes/scheduler.client.js';
+import { Notifications } from './notifications.js';
 import { PlansController } from './plans/plans.controller.js';
 import { SetupController } from './setup/setup.controller.js';
 import { SetupService } from './setup/setup.service.js';
+import { JwksController } from './signing-keys/jwks.controller.js';
+import { KeyRing } from './signing-keys/key-ring.js';
+import { SigningKeysController } from './signing-keys/signing-keys.controller.js';
+import { SigningKeys } from './signing-keys/signing-keys.service.js';
 import { SubscriptionsController } from './subscriptions/subscriptions.controller.js';
 import { SubscriptionsService } from './subscriptions/subscriptions.service.js';
 import { TenantsController } from './tenants/tenants.controller.js';
@@ -53,10 +58,15 @@ export const controllers: Type[] = [
   AccessController,
   UsageController,
   EnforcementController,
+  SigningKeysController,
+  JwksController,
 ];
 
 const services: Type[] = [
   Database,
+  Notifications,
+  KeyRing,
+  SigningKeys,
   AccessTokens,
   AccessTokenStrategy,
   Standings,

@@ -11,6 +11,7 @@ interface Rule {
 const everybody = roles;
 const staff = ['owner', 'admin', 'operator'] as const;
 const managers = ['owner', 'admin'] as const;
+const owners = ['owner'] as const;
 
 export const permissions = {
   'tenant.read': { roles: everybody, platform: true },
@@ -33,6 +34,18 @@ export const permissions = {
   'device.delete': { roles: staff },
   'usage.read': { roles: everybody },
   'enforcement.read': { roles: everybody },
+  'signing_key.read': { roles: owners, platform: true },
+  'signing_key.rotate': { roles: owners, platform: true },
+  'api_key.create': { roles: managers },
+  'api_key.read': { roles: managers },
+  'api_key.delete': { roles: managers },
+  'machine_token.create': { roles: managers },
+  'machine_token.read': { roles: managers },
+  'machine_token.delete': { roles: managers },
+  'identity_provider.read': { roles: managers },
+  'identity_provider.create': { roles: owners },
+  'identity_provider.update': { roles: owners },
+  'identity_provider.delete': { roles: owners },
 } as const satisfies Record<string, Rule>;
 
 export type Permission = keyof typeof permissions;
@@ -51,4 +64,15 @@ export function allows(standing: Standing, permission: Permission): boolean {
 /** What a person may do, for pages that hide the rest. */
 export function permissionsOf(standing: Standing): Permission[] {
   return (Object.keys(permissions) as Permission[]).filter((permission) => allows(standing, permission));
+}
+
+/** What integrations work with. Rights over people, keys and the platform are for a person who is signed in. */
+const forKeys: ReadonlySet<string> = new Set([
+  ...['tenant', 'plan', 'subscription', 'device', 'node', 'node_group', 'join_token', 'enforcement'],
+  ...['usage', 'statement', 'audit', 'event', 'webhook', 'quarantine', 'stream'],
+]);
+
+/** True for what an API key or a machine token may hold as a scope. */
+export function keyMayHold(permission: Permission): boolean {
+  return forKeys.has(permission.split('.')[0] ?? '');
 }

@@ -47,6 +47,18 @@ test('the table of rights, as it stands', () => {
       "device.delete            tenant ow ad op --  platform ow ad op --",
       "usage.read               tenant ow ad op au  platform ow ad op au",
       "enforcement.read         tenant ow ad op au  platform ow ad op au",
+      "signing_key.read         tenant -- -- -- --  platform ow -- -- --",
+      "signing_key.rotate       tenant -- -- -- --  platform ow -- -- --",
+      "api_key.create           tenant ow ad -- --  platform ow ad -- --",
+      "api_key.read             tenant ow ad -- --  platform ow ad -- --",
+      "api_key.delete           tenant ow ad -- --  platform ow ad -- --",
+      "machine_token.create     tenant ow ad -- --  platform ow ad -- --",
+      "machine_token.read       tenant ow ad -- --  platform ow ad -- --",
+      "machine_token.delete     tenant ow ad -- --  platform ow ad -- --",
+      "identity_provider.read   tenant ow ad -- --  platform ow ad -- --",
+      "identity_provider.create tenant ow -- -- --  platform ow -- -- --",
+      "identity_provider.update tenant ow -- -- --  platform ow -- -- --",
+      "identity_provider.delete tenant ow -- -- --  platform ow -- -- --",
     ]
   `);
 });

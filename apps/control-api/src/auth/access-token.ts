@@ -1,11 +1,13 @@
-// Access tokens: ES256 JWTs of 15 minutes for one account in one tenant. They say who and where, never what is
-// allowed: role and standing come from the database (standing.ts).
-import { createHash, createPublicKey, randomUUID, type KeyObject } from 'node:crypto';
+// Our signed tokens (ES256). Access tokens (`at+jwt`): 15 minutes for one account in one tenant; machine tokens
+// (`mt+jwt`): up to 30 days, narrow. They say who and where, never what is allowed: role and standing come from the
+// database (standing.store.ts). The key comes from our own ring by its id; nothing in a header is followed.
+import { createHash, randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
-import { jwtVerify, SignJWT } from 'jose';
+import { decodeProtectedHeader, jwtVerify, SignJWT } from 'jose';
 import { AppError } from '@penstock/domain/errors';
-import { parseId, type AccountId, type TenantId } from '@penstock/domain/ids';
+import { parseId, type AccountId, type KeyId, type TenantId } from '@penstock/domain/ids';
 import { Context } from '../context.js';
+import { KeyRing } from '../signing-keys/key-ring.js';
 
 export const ACCESS_TOKEN_SECONDS = 900;
 /** Clocks of two machines of ours may differ by this. */
@@ -13,58 +15,103 @@ const LEEWAY_SECONDS = 60;
 /** A token of ours is about 500 characters; a header beyond this is not looked at. */
 const TOKEN_CHARACTERS_MAX = 4096;
 const CACHE_MAX = 5_000;
-const AUDIENCE = 'penstock-api';
-const TYPE = 'at+jwt';
+/** Who our own tokens are for: this API. A machine token for another audience is not for us. */
+export const AUDIENCE = 'penstock-api';
+const KEY_ID = /^[A-Za-z0-9_-]{43}$/;
+const HEADER_NAMES = new Set(['alg', 'typ', 'kid']);
+const types = ['at+jwt', 'mt+jwt'] as const;
 
-export interface AccessClaims {
+interface Claims {
+  /** The key that signed. */
+  kid: string;
   accountId: AccountId;
   tenantId: TenantId;
-  familyId: string;
   /** Seconds since 1970. */
   expiresAt: number;
 }
 
+/** A person with a session. */
+export interface AccessClaims extends Claims {
+  kind: 'session';
+  familyId: string;
+}
+
+/** A machine, by a token that a person made. What it may do stands in its row. */
+export interface MachineClaims extends Claims {
+  kind: 'machine';
+  keyId: KeyId;
+  jtiHash: Buffer;
+}
+
+export interface NewMachineToken {
+  keyId: KeyId;
+  jti: string;
+  accountId: AccountId;
+  tenantId: TenantId;
+  audience: string;
+  scopes: readonly string[];
+  pathPrefix: string;
+  at: Date;
+  expiresAt: Date;
+}
+
 @Injectable()
 export class AccessTokens {
-  readonly #private: KeyObject;
-  readonly #public: KeyObject;
-  readonly #keyId: string;
   readonly #issuer: string;
   /** Verified tokens by their whole text, oldest first: two tokens can never be taken for each other. */
-  readonly #verified = new Map<string, AccessClaims>();
+  readonly #verified = new Map<string, AccessClaims | MachineClaims>();
 
-  constructor(private readonly context: Context) {
-    this.#private = context.config.JWT_KEY;
-    this.#public = createPublicKey(this.#private);
+  constructor(
+    private readonly context: Context,
+    private readonly ring: KeyRing,
+  ) {
     this.#issuer = context.config.PUBLIC_URL;
-    const spki = this.#public.export({ format: 'der', type: 'spki' });
-    this.#keyId = createHash('sha256').update(spki).digest('base64url').slice(0, 16);
   }
 
   async issue(accountId: AccountId, tenantId: TenantId, familyId: string): Promise<string> {
     const now = Math.floor(this.context.clock.now() / 1000);
+    const { kid, privateKey } = (await this.ring.get()).signer;
     return new SignJWT({ tid: tenantId, sid: familyId })
-      .setProtectedHeader({ alg: 'ES256', typ: TYPE, kid: this.#keyId })
+      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
       .setIssuer(this.#issuer)
       .setAudience(AUDIENCE)
       .setSubject(accountId)
       .setJti(randomUUID())
       .setIssuedAt(now)
       .setExpirationTime(now + ACCESS_TOKEN_SECONDS)
-      .sign(this.#private);
+      .sign(privateKey);
   }
 
-  /** The claims of a token of ours. Throws unauthenticated for anything else, without saying what was wrong. */
-  async verify(token: string): Promise<AccessClaims> {
+  /** The text of a machine token, and the id of the key that has to verify until it expires. */
+  async issueForMachine(token: NewMachineToken): Promise<{ text: string; kid: string }> {
+    const { kid, privateKey } = (await this.ring.get()).signer;
+    const { scopes, pathPrefix, keyId, tenantId } = token;
+    const text = await new SignJWT({ tid: tenantId, key: keyId, scope: scopes.join(' '), path: pathPrefix })
+      .setProtectedHeader({ alg: 'ES256', typ: 'mt+jwt', kid })
+      .setIssuer(this.#issuer)
+      .setAudience(token.audience)
+      .setSubject(token.accountId)
+      .setJti(token.jti)
+      .setIssuedAt(Math.floor(token.at.getTime() / 1000))
+      .setExpirationTime(Math.floor(token.expiresAt.getTime() / 1000))
+      .sign(privateKey);
+    return { text, kid };
+  }
+
+  /**
+   * The claims of a token of ours that is for `audience`. Throws unauthenticated for anything else, without saying
+   * what was wrong.
+   */
+  async verify(token: string): Promise<AccessClaims | MachineClaims> {
     const nowMs = this.context.clock.now();
     const known = this.#verified.get(token);
     if (known !== undefined) {
-      if (known.expiresAt + LEEWAY_SECONDS > nowMs / 1000) return known;
+      const ring = this.ring.get();
+      const { verifiers } = ring instanceof Promise ? await ring : ring;
+      if (known.expiresAt + LEEWAY_SECONDS > nowMs / 1000 && verifiers.has(known.kid)) return known;
       this.#verified.delete(token);
     }
-    const claims = await this.#check(token, nowMs).catch((cause: unknown) => {
-      throw new AppError('unauthenticated', 'the access token is not valid', { cause });
-    });
+    const claims = await this.check(token, nowMs, AUDIENCE);
     if (this.#verified.size >= CACHE_MAX) {
       const oldest = this.#verified.keys().next();
       if (oldest.done !== true) this.#verified.delete(oldest.value);
@@ -73,23 +120,46 @@ export class AccessTokens {
     return claims;
   }
 
-  async #check(token: string, nowMs: number): Promise<AccessClaims> {
+  /** verify without the cache and for any audience (null). */
+  async check(token: string, nowMs: number, audience: string | null): Promise<AccessClaims | MachineClaims> {
+    try {
+      return await this.#check(token, nowMs, audience);
+    } catch (cause) {
+      // A database that is away is not a forged token.
+      if (cause instanceof AppError && (cause.code === 'unavailable' || cause.code === 'internal'))
+        throw cause;
+      throw new AppError('unauthenticated', 'the access token is not valid', { cause });
+    }
+  }
+
+  async #check(token: string, nowMs: number, audience: string | null): Promise<AccessClaims | MachineClaims> {
     if (token.length > TOKEN_CHARACTERS_MAX) throw new RangeError('token too long');
-    const { payload, protectedHeader } = await jwtVerify(token, this.#public, {
+    const { kid = '', typ, ...rest } = decodeProtectedHeader(token);
+    if (Object.keys(rest).some((name) => !HEADER_NAMES.has(name))) throw new RangeError('unknown header');
+    const type = types.find((one) => one === typ);
+    if (type === undefined || !KEY_ID.test(kid)) throw new RangeError('unknown type or key id');
+    const key = await this.ring.verifier(kid);
+    if (key === undefined) throw new RangeError('unknown key id');
+    const own = type === 'at+jwt' ? ['sid'] : ['key', 'scope', 'path'];
+    const { payload } = await jwtVerify(token, key, {
       algorithms: ['ES256'],
       issuer: this.#issuer,
-      audience: AUDIENCE,
-      typ: TYPE,
+      ...(audience === null ? {} : { audience }),
+      typ: type,
       clockTolerance: LEEWAY_SECONDS,
       currentDate: new Date(nowMs),
-      requiredClaims: ['sub', 'exp', 'iat', 'jti', 'tid', 'sid'],
+      requiredClaims: ['sub', 'aud', 'exp', 'iat', 'jti', 'tid', ...own],
     });
-    if (protectedHeader.kid !== this.#keyId) throw new RangeError('unknown key id');
-    return {
+    const claims = {
+      kid,
       accountId: parseId<AccountId>(payload.sub, 'sub'),
       tenantId: parseId<TenantId>(payload['tid'], 'tid'),
-      familyId: parseId(payload['sid'], 'sid'),
       expiresAt: Number(payload.exp),
+    };
+    if (type === 'at+jwt') return { ...claims, kind: 'session', familyId: parseId(payload['sid'], 'sid') };
+    return {
+      ...{ ...claims, kind: 'machine', keyId: parseId<KeyId>(payload['key'], 'key') },
+      jtiHash: createHash('sha256').update(String(payload.jti)).digest(),
     };
   }
 }

@@ -1,23 +1,29 @@
-// What an account may be in a tenant, read from the database and kept for at most a second: a demotion, a disabled
-// account or a revoked session takes effect within that second, whatever an access token says.
+// What whoever shows a credential may be in a tenant, read from the database and kept for at most a second; and
+// forgotten at once, in every process, when the database tells of a demotion, a revocation, a disabled account or a
+// suspended tenant (triggers of migration 0009). So it takes effect within that second, whatever a token says.
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
-import { roles, type Role } from '@penstock/domain/terms';
+import type { Role } from '@penstock/domain/terms';
 import { withTransaction } from '@penstock/db/transaction';
 import { run, statement } from '@penstock/db/statement';
 import { Context } from '../context.js';
-import type { AccessClaims } from './access-token.js';
+import { Notifications } from '../notifications.js';
+import type { AccessClaims, MachineClaims } from './access-token.js';
+import { readApiKey, readMachineToken, type ApiKeyCredential } from './key-standing.store.js';
+import { stronger, type Standing } from './standing.js';
+
+export { stronger } from './standing.js';
 
 const KEPT_MS = 1_000;
 const KEPT_MAX = 5_000;
 
-export interface Standing {
-  role: Role;
-  platform: boolean;
-}
+/** What a request shows: a person's access token, a machine's, or an API key. */
+export type Credential = AccessClaims | MachineClaims | ApiKeyCredential;
 
 interface StandingRow {
   platform: boolean;
+  suspended: boolean;
+  confined: boolean;
   role: Role | null;
   platformRole: Role | null;
 }
@@ -25,30 +31,41 @@ interface StandingRow {
 /** No row: no such account, tenant or session, or one of them is closed. */
 const selectStanding = statement<StandingRow>(
   'standing.select',
-  `SELECT t.kind = 'platform' AS platform,
+  `SELECT t.kind = 'platform' AS platform, t.state = 'suspended' AS suspended,
+          s.only_tenant_id IS NOT NULL AS confined,
           (SELECT m.role FROM member m WHERE m.tenant_id = t.tenant_id AND m.account_id = a.account_id) AS role,
           (SELECT m.role FROM member m JOIN platform p ON p.tenant_id = m.tenant_id
-            WHERE m.account_id = a.account_id) AS "platformRole"
+            WHERE m.account_id = a.account_id AND s.only_tenant_id IS NULL) AS "platformRole"
      FROM account a JOIN tenant t ON t.tenant_id = $2
+    CROSS JOIN LATERAL (SELECT x.only_tenant_id FROM session x
+                         WHERE x.family_id = $3 AND x.account_id = a.account_id AND x.revoked_at IS NULL LIMIT 1) s
     WHERE a.account_id = $1 AND a.disabled_at IS NULL
-      AND EXISTS (SELECT FROM session s WHERE s.family_id = $3 AND s.account_id = a.account_id
-                    AND s.revoked_at IS NULL)`,
+      AND (s.only_tenant_id IS NULL OR s.only_tenant_id = t.tenant_id)`,
 );
 
-/** The stronger of two roles; a place in the platform tenant reaches every tenant. */
-export function stronger(own: Role | null, platform: Role | null): Role | null {
-  return roles.find((role) => role === own || role === platform) ?? null;
+interface Kept {
+  untilMs: number;
+  /** Whose it is, once that is known: what a notification names. */
+  of: readonly string[];
+  standing: Promise<Standing>;
 }
 
 @Injectable()
 export class Standings {
-  readonly #kept = new Map<string, { untilMs: number; standing: Promise<Standing> }>();
+  readonly #kept = new Map<string, Kept>();
 
-  constructor(private readonly context: Context) {}
+  constructor(
+    private readonly context: Context,
+    notifications: Notifications,
+  ) {
+    notifications.on('standing', (whose) => this.forget(whose));
+  }
 
-  /** Throws unauthenticated when the session or the account is closed, forbidden without a role in the tenant. */
-  of(claims: AccessClaims): Promise<Standing> {
-    const key = `${claims.accountId} ${claims.tenantId} ${claims.familyId}`;
+  /**
+   * Throws unauthenticated when the session, the key or the account is closed, forbidden without a role in the tenant.
+   */
+  of(credential: Credential): Promise<Standing> {
+    const key = keyOf(credential);
     const nowMs = this.context.clock.monotonic();
     const kept = this.#kept.get(key);
     if (kept !== undefined && kept.untilMs > nowMs) return kept.standing;
@@ -57,28 +74,68 @@ export class Standings {
       const oldest = this.#kept.keys().next();
       if (oldest.done !== true) this.#kept.delete(oldest.value);
     }
-    const standing = this.#read(claims);
-    this.#kept.set(key, { untilMs: nowMs + KEPT_MS, standing });
-    // A failed read is never kept: the next request asks again.
-    standing.catch(() => this.#kept.delete(key));
+    const standing = this.#read(credential);
+    // Kept before it is read: a change that is told while we read makes the next request read again.
+    const entry: Kept = { untilMs: nowMs + KEPT_MS, of: namesOf(credential), standing };
+    this.#kept.set(key, entry);
+    standing.then(
+      (read) => (entry.of = [`a:${read.accountId}`, `t:${read.tenantId}`, `k:${read.key?.keyId ?? ''}`]),
+      // A failed read is never kept: the next request asks again.
+      () => {
+        if (this.#kept.get(key) === entry) this.#kept.delete(key);
+      },
+    );
     return standing;
   }
 
-  /** Forgets everything: something was revoked in this process. */
-  forget(): void {
-    this.#kept.clear();
+  /** Forgets what is kept of `whose` (`a:`account, `t:`tenant, `k:`key), or everything. */
+  forget(whose = ''): void {
+    if (whose === '') return this.#kept.clear();
+    for (const [key, { of }] of this.#kept) {
+      // An entry that is being read and whose owner is not known yet may be his.
+      if (of.length === 0 || of.includes(whose)) this.#kept.delete(key);
+    }
   }
 
-  async #read(claims: AccessClaims): Promise<Standing> {
-    const rows = await withTransaction(
-      this.context.pool,
-      (client) => run(client, selectStanding, [claims.accountId, claims.tenantId, claims.familyId]),
-      { tenantId: claims.tenantId, accountId: claims.accountId },
-    );
-    const row = rows[0];
-    if (row === undefined) throw new AppError('unauthenticated', 'this session has ended, sign in again');
-    const role = stronger(row.role, row.platformRole);
-    if (role === null) throw new AppError('forbidden', 'you have no role in this tenant');
-    return { role, platform: row.platform };
+  async #read(credential: Credential): Promise<Standing> {
+    const { pool, clock } = this.context;
+    const at = new Date(clock.now());
+    switch (credential.kind) {
+      case 'key':
+        return readApiKey(pool, credential, at);
+      case 'machine':
+        return readMachineToken(pool, credential, at);
+      case 'session': {
+        const { accountId, tenantId, familyId } = credential;
+        const rows = await withTransaction(
+          pool,
+          (client) => run(client, selectStanding, [accountId, tenantId, familyId]),
+          { tenantId, accountId },
+        );
+        const row = rows[0];
+        if (row === undefined) throw new AppError('unauthenticated', 'this session has ended, sign in again');
+        const role = stronger(row.role, row.platformRole);
+        if (role === null) throw new AppError('forbidden', 'you have no role in this tenant');
+        const { platform, suspended, confined } = row;
+        return { accountId, tenantId, familyId, role, platform, suspended, confined, key: null };
+      }
+    }
   }
+}
+
+function keyOf(credential: Credential): string {
+  switch (credential.kind) {
+    case 'key':
+      return `k ${credential.hash.toString('base64')}`;
+    case 'machine':
+      return `m ${credential.tenantId} ${credential.keyId} ${credential.jtiHash.toString('base64')}`;
+    case 'session':
+      return `s ${credential.accountId} ${credential.tenantId} ${credential.familyId}`;
+  }
+}
+
+function namesOf(credential: Credential): string[] {
+  if (credential.kind === 'key') return [];
+  const names = [`a:${credential.accountId}`, `t:${credential.tenantId}`];
+  return credential.kind === 'machine' ? [...names, `k:${credential.keyId}`] : names;
 }

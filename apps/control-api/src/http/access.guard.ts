@@ -1,35 +1,46 @@
-// Before every handler: who is it (passport, access token), what is he in this tenant (database), may he do this
-// (permissions.ts). A handler without a declaration is refused here too, although none gets past the start.
+// Before every handler: who is it (passport: access token, machine token or API key), what is he in this tenant
+// (database), may he do this (permissions.ts) and, for a key, may it (its scopes, addresses and paths). A handler
+// without a declaration is refused here too, although none gets past the start.
+import { isIPv6 } from 'node:net';
 import { Injectable, type ExecutionContext } from '@nestjs/common';
 import { AuthGuard } from '@nestjs/passport';
 import { AppError } from '@penstock/domain/errors';
-import type { AccessClaims } from '../auth/access-token.js';
 import { ACCESS_TOKEN } from '../auth/access-token.strategy.js';
-import { Standings } from '../auth/standing.store.js';
-import { allows } from '../permissions.js';
+import { useMachineToken } from '../auth/key-standing.store.js';
+import { isUnder, type KeyLimits, type Standing } from '../auth/standing.js';
+import { Standings, type Credential } from '../auth/standing.store.js';
+import { Context } from '../context.js';
+import { allows, keyMayHold } from '../permissions.js';
 import { originOf, type ActingRequest } from './actor.js';
-import { declarationOf } from './require.decorator.js';
+import { declarationOf, type Declaration } from './require.decorator.js';
+
+type Guarded = ActingRequest & { user: Credential };
 
 @Injectable()
 export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
-  constructor(private readonly standings: Standings) {
+  constructor(
+    private readonly standings: Standings,
+    private readonly context: Context,
+  ) {
     super();
   }
 
-  override async canActivate(context: ExecutionContext): Promise<boolean> {
-    const declaration = declarationOf(context.getHandler());
+  override async canActivate(execution: ExecutionContext): Promise<boolean> {
+    const declaration = declarationOf(execution.getHandler());
     if (declaration === undefined) throw new AppError('forbidden', 'this route is closed');
     if (declaration.access === 'public') return true;
-    await super.canActivate(context);
-    const request = context.switchToHttp().getRequest<ActingRequest & { user: AccessClaims }>();
-    const { accountId, tenantId, familyId } = request.user;
+    await super.canActivate(execution);
+    const request = execution.switchToHttp().getRequest<Guarded>();
     const standing = await this.standings.of(request.user);
-    if (declaration.access !== 'self' && !allows(standing, declaration.access)) {
-      throw new AppError('forbidden', `your role may not do this (${declaration.access})`);
+    judge(standing, declaration, request);
+    const { accountId, tenantId, role, platform, familyId, key } = standing;
+    if (key?.singleUse === true) {
+      await useMachineToken(this.context.pool, tenantId, key.keyId, new Date(this.context.clock.now()));
+      this.standings.forget(`k:${key.keyId}`);
     }
     request.actor = {
-      ...{ ...originOf(request), ...standing, accountId, tenantId, familyId },
-      ...{ keyId: null, scopes: null },
+      ...{ ...originOf(request), accountId, tenantId, role, platform, familyId },
+      ...{ keyId: key?.keyId ?? null, scopes: key === null ? null : [...key.scopes] },
     };
     return true;
   }
@@ -40,5 +51,37 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
       throw new AppError('internal', 'sign-in check failed', { cause: error });
     if (user === false || user === null) throw new AppError('unauthenticated', 'sign in first');
     return user;
+  }
+}
+
+/** Throws forbidden or address_not_allowed. */
+function judge(standing: Standing, { access }: Declaration, request: Guarded): void {
+  const { key } = standing;
+  const changes = request.method !== 'GET' && request.method !== 'HEAD';
+  if (access !== 'public' && access !== 'self' && !allows(standing, access)) {
+    throw new AppError('forbidden', `your role may not do this (${access})`);
+  }
+  if (standing.suspended && changes && access !== 'self') {
+    throw new AppError('forbidden', 'this tenant is suspended');
+  }
+  // Else a tenant's identity provider could give itself lasting access to a person's other tenants.
+  if (standing.confined && changes && access === 'self') {
+    throw new AppError('forbidden', 'sign in with your own password or passkey for this');
+  }
+  if (key !== null) judgeKey(key, access, request);
+}
+
+function judgeKey(key: KeyLimits, access: Declaration['access'], request: Guarded): void {
+  if (access === 'public' || access === 'self' || !keyMayHold(access)) {
+    throw new AppError('forbidden', 'this needs a person who is signed in, not a key');
+  }
+  if (!key.scopes.has(access)) throw new AppError('forbidden', `this key has no scope for this (${access})`);
+  const { ip } = originOf(request);
+  if (key.networks !== null && (ip === null || !key.networks.check(ip, isIPv6(ip) ? 'ipv6' : 'ipv4'))) {
+    throw new AppError('address_not_allowed', 'this key may not be used from this address');
+  }
+  const path = request.url.split('?', 1)[0] ?? '';
+  if (key.pathPrefix !== null && !isUnder(key.pathPrefix, path)) {
+    throw new AppError('forbidden', 'this token may not ask for this path');
   }
 }
