@@ -53,16 +53,17 @@ const insertMarks = statement<Record<string, never>>(
 
 const insertQuarantine = statement<Record<string, never>>(
   'usage_quarantine.insert',
-  `INSERT INTO usage_quarantine (tenant_id, node_id, epoch, seq, subscription_id, engine, up_bytes, down_bytes, reason, created_at)
-   SELECT t, n, e, q, s, g, u, d, r, $10 FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::int8[], $5::uuid[], $6::int2[],
-     $7::int8[], $8::int8[], $9::text[]) AS i (t, n, e, q, s, g, u, d, r)`,
+  `INSERT INTO usage_quarantine (tenant_id, node_id, epoch, seq, subscription_id, engine, up_bytes, down_bytes, reason, created_at,
+     quarantine_id)
+   SELECT t, n, e, q, s, g, u, d, r, $10, x FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::int8[], $5::uuid[], $6::int2[],
+     $7::int8[], $8::int8[], $9::text[], $11::uuid[]) AS i (t, n, e, q, s, g, u, d, r, x)`,
 );
 
 const insertCrossings = statement<Record<string, never>>(
   'access_change.insert_crossings',
   `INSERT INTO access_change (tenant_id, change_id, subscription_id, cause, period_id, observed_bytes)
-   SELECT t, c, s, 'crossing', p, o
-   FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int8[]) AS i (t, c, s, p, o)`,
+   SELECT t, c, s, CASE WHEN f THEN 'first_use' ELSE 'crossing' END, CASE WHEN NOT f THEN p END, CASE WHEN NOT f THEN o END
+   FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int8[], $6::bool[]) AS i (t, c, s, p, o, f)`,
 );
 
 export function lockedHeads(client: Client, streams: readonly Stream[]): Promise<LockedHead[]> {
@@ -261,6 +262,7 @@ async function writeQuarantine(client: Client, frames: readonly CheckedFrame[], 
     rows.map((r) => r.down.toString()),
     rows.map((r) => r.reason),
     at,
+    rows.map(() => newId()),
   ]);
 }
 
@@ -272,8 +274,7 @@ export async function writeCrossings(
 ): Promise<void> {
   const n = crossings.length;
   if (n === 0) return;
-  const order = periods.order();
-  const sorted = [...crossings].sort((a, b) => (order[a.period] as number) - (order[b.period] as number));
+  const sorted = [...crossings].sort((a, b) => periods.compare(a.period, b.period));
   const tenant = new FixedArray('uuid', n);
   const change = new FixedArray('uuid', n);
   const subscription = new FixedArray('uuid', n);
@@ -293,5 +294,6 @@ export async function writeCrossings(
     subscription.buffer,
     period.buffer,
     observed.buffer,
+    sorted.map((crossing) => crossing.cause === 'first_use'),
   ]);
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { grantEpoch, needsLedger, type Head, type JournalEnd } from './epochs.js';
 
 const digest = Buffer.alloc(32, 7);
-const head: Head = { epoch: 2, seq: 10n, digest, frozen: false };
+const head: Head = { epoch: 2, seq: 10n, digest, frozen: false, released: false };
 const end = (change: Partial<JournalEnd> = {}): JournalEnd => ({
   epoch: 2,
   seq: 10n,
@@ -59,6 +59,12 @@ describe('the epoch of a stream that opens', () => {
       { kind: 'frozen', reason: 'other_digest' },
     ],
     ['stays refused', { ...head, frozen: true }, end({ epoch: 0 }), { kind: 'frozen', reason: 'already' }],
+    [
+      'is new when an operator let the stream go on',
+      { ...head, frozen: true, released: true },
+      end({ digest: Buffer.alloc(32) }),
+      { kind: 'new', epoch: 3, reason: 'released' },
+    ],
   ] as const)('%s', (_, stored, journal, grant) => {
     expect(grantEpoch(stored, journal, 'not_asked')).toEqual(grant);
   });

@@ -6,6 +6,8 @@ export interface Head {
   /** What the next frame must name as its predecessor. */
   digest: Buffer;
   frozen: boolean;
+  /** Frozen, and somebody said that it may go on. */
+  released: boolean;
 }
 
 export interface JournalEnd {
@@ -27,7 +29,8 @@ export type Grant =
   | {
       kind: 'new';
       epoch: number;
-      reason: 'first' | 'no_journal' | 'older_epoch' | 'newer_epoch' | 'lost_tail' | 'lost_frames';
+      reason:
+        'first' | 'no_journal' | 'older_epoch' | 'newer_epoch' | 'lost_tail' | 'lost_frames' | 'released';
     }
   | { kind: 'frozen'; reason: 'already' | 'other_digest' };
 
@@ -39,12 +42,17 @@ export function needsLedger(head: Head | null, end: JournalEnd): boolean {
 /**
  * Same epoch when the journal continues the head; epoch + 1 when the node cannot continue it but nothing contradicts
  * the ledger (baselines make it exact); frozen when the node claims another digest for a frame we hold: a restored
- * snapshot or a thief.
+ * snapshot or a thief. A frozen stream goes on in a new epoch once it was released: what both sides sent of the old one
+ * is not told apart any more, and baselines say where the new one starts.
  */
 export function grantEpoch(head: Head | null, end: JournalEnd, inLedger: InLedger): Grant {
   if (head === null) return { kind: 'new', epoch: end.epoch === 0 ? 1 : end.epoch + 1, reason: 'first' };
-  if (head.frozen) return { kind: 'frozen', reason: 'already' };
   const next = Math.max(head.epoch, end.epoch) + 1;
+  if (head.frozen) {
+    return head.released
+      ? { kind: 'new', epoch: next, reason: 'released' }
+      : { kind: 'frozen', reason: 'already' };
+  }
   if (end.epoch === 0) return { kind: 'new', epoch: next, reason: 'no_journal' };
   if (end.epoch < head.epoch) return { kind: 'new', epoch: next, reason: 'older_epoch' };
   if (end.epoch > head.epoch) return { kind: 'new', epoch: next, reason: 'newer_epoch' };

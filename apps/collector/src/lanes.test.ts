@@ -44,6 +44,32 @@ describe('lanes', () => {
     expect(lanes.fits(1)).toBe(false);
   });
 
+  it('give one lane a quarter of the queue, so that a node that fills its share keeps nobody else out', () => {
+    const lanes = new Lanes<Item>(100, 400);
+    const [greedy, small] = [lanes.lane(), lanes.lane()];
+    let taken = 0;
+    while (lanes.fits(10, greedy)) {
+      fill(lanes, greedy, 'g', 1);
+      taken++;
+    }
+    expect(taken).toBe(10);
+    expect(lanes.fits(10, small)).toBe(true);
+    // A frame as large as the share is one that waits alone.
+    expect(lanes.fits(300, small)).toBe(true);
+    fill(lanes, small, 's', 1);
+    expect(lanes.fits(100, small)).toBe(false);
+    lanes.take(4, 1000);
+    expect(lanes.fits(10, greedy)).toBe(true);
+  });
+
+  it('give one lane a quarter of the places', () => {
+    const lanes = new Lanes<Item>(8, 1_000_000);
+    const greedy = lanes.lane();
+    fill(lanes, greedy, 'g', 2);
+    expect(lanes.fits(1, greedy)).toBe(false);
+    expect(lanes.fits(1, lanes.lane())).toBe(true);
+  });
+
   it('can be cleared', () => {
     const lanes = new Lanes<Item>(100, 1000);
     const lane = lanes.lane();

@@ -1,9 +1,15 @@
 // The bounded queue between streams and the group commit: one lane a node, emptied round-robin, so that a node that
 // sends a hundred times as much waits behind its own frames and nobody else's. A lane whose frames are being written is
-// passed over until it is released, so several groups can be under way and the frames of one node stay in order.
+// passed over until it is released, so several groups can be under way and the frames of one node stay in order. A lane
+// has a quarter of the queue at most: whoever fills his own share is told that it is busy, and nobody else is.
+
+/** Lanes that can fill the queue together. */
+const LANES_TO_FILL = 4;
 
 export interface Lane<T> {
   items: T[];
+  /** Of the items that wait. */
+  bytes: number;
   waiting: boolean;
   /** Frames of it are being written. */
   busy: boolean;
@@ -26,16 +32,23 @@ export class Lanes<T extends { bytes: number }> {
   ) {}
 
   lane(): Lane<T> {
-    return { items: [], waiting: false, busy: false };
+    return { items: [], bytes: 0, waiting: false, busy: false };
   }
 
-  /** True while one more item of `bytes` fits. An empty queue takes any item. */
-  fits(bytes: number): boolean {
-    return this.frames === 0 || (this.frames < this.framesMax && this.bytes + bytes <= this.bytesMax);
+  /** True while one more item of `bytes` fits, into `lane` too when one is named. An empty queue takes any item. */
+  fits(bytes: number, lane?: Lane<T>): boolean {
+    if (this.frames === 0) return true;
+    if (this.frames >= this.framesMax || this.bytes + bytes > this.bytesMax) return false;
+    if (lane === undefined || lane.items.length === 0) return true;
+    return (
+      lane.items.length < this.framesMax / LANES_TO_FILL &&
+      lane.bytes + bytes <= this.bytesMax / LANES_TO_FILL
+    );
   }
 
   push(lane: Lane<T>, item: T): void {
     lane.items.push(item);
+    lane.bytes += item.bytes;
     this.frames++;
     this.bytes += item.bytes;
     this.queueUp(lane);
@@ -56,6 +69,7 @@ export class Lanes<T extends { bytes: number }> {
       items.push(item);
       lanes.add(lane);
       bytes += item.bytes;
+      lane.bytes -= item.bytes;
       this.frames--;
       this.bytes -= item.bytes;
     }
@@ -79,6 +93,7 @@ export class Lanes<T extends { bytes: number }> {
   clear(lane: Lane<T>): T[] {
     const gone = lane.items;
     lane.items = [];
+    lane.bytes = 0;
     for (const item of gone) {
       this.frames--;
       this.bytes -= item.bytes;

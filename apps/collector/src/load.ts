@@ -7,7 +7,7 @@ import { withTransaction } from '@penstock/db/transaction';
 import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
 import { FIRST_SLICE } from './accept.js';
-import { PERIOD_RECHECK_MS, type Periods } from './crossing.js';
+import { PERIOD_RECHECK_MS, PERIODS_BACK_MS, type Periods } from './crossing.js';
 import {
   listAssignments,
   listCertificates,
@@ -17,7 +17,7 @@ import {
   type CertificateRow,
   type MeterRow,
 } from './load.store.js';
-import { findNode, listSliceHeads } from './open.store.js';
+import { findNode, listSliceHeads, termsOf } from './open.store.js';
 import type { Known, Missing } from './rows.js';
 import type { NodeCertificate, Stream } from './stream.js';
 
@@ -30,8 +30,6 @@ export const REFRESH_MS = 60_000;
  * that makes them up fills memory and tables.
  */
 export const STRANGERS_MAX = 10_000;
-/** Usage of a period that ended before this cannot arrive any more. */
-const PERIODS_BACK_MS = 40 * 86_400_000;
 
 export function hexOf(id: string): string {
   return id.replaceAll('-', '');
@@ -109,6 +107,7 @@ export class Loader {
           startedAtMs: row.startedAt.getTime(),
           endsAtMs: row.endsAt?.getTime() ?? Infinity,
           limitBytes: row.limitBytes,
+          awaitsUse: row.awaitsUse,
           usedBytes: row.usedBytes,
         })),
         now,
@@ -137,8 +136,7 @@ export class Loader {
     from.fill(Number.NaN, 0, stream.subscriptions.count);
     stream.certificates.clear();
     const [node] = await run(this.pool, findNode, [stream.nodeId, stream.epoch]);
-    if (node !== undefined)
-      stream.node = { multiplierPerMille: node.multiplierPerMille, linkMbps: node.linkMbps };
+    if (node !== undefined) stream.node = termsOf(node);
   }
 
   private takeAssignments(
