@@ -464,6 +464,49 @@ CREATE TABLE oidc_exchange (
   CONSTRAINT oidc_exchange_pkey PRIMARY KEY (hash)
 );
 
+CREATE TABLE one_time_link (
+  hash bytea NOT NULL,
+  kind text NOT NULL,
+  account_id uuid NOT NULL,
+  removes_second_factor boolean NOT NULL DEFAULT false,
+  made_in uuid,
+  created_by uuid,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at timestamp with time zone NOT NULL,
+  used_at timestamp with time zone,
+  CONSTRAINT one_time_link_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT one_time_link_created_by_fkey FOREIGN KEY (created_by) REFERENCES account(account_id),
+  CONSTRAINT one_time_link_hash_check CHECK ((length(hash) = 32)),
+  CONSTRAINT one_time_link_kind_check CHECK ((kind = 'password_reset'::text)),
+  CONSTRAINT one_time_link_made_in_fkey FOREIGN KEY (made_in) REFERENCES tenant(tenant_id),
+  CONSTRAINT one_time_link_pkey PRIMARY KEY (hash)
+);
+
+CREATE TABLE passkey (
+  account_id uuid NOT NULL,
+  passkey_id uuid NOT NULL,
+  credential_id bytea NOT NULL,
+  public_key bytea NOT NULL,
+  sign_count bigint NOT NULL,
+  transports text[] NOT NULL DEFAULT '{}'::text[],
+  name text NOT NULL,
+  synced boolean NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  last_used_at timestamp with time zone,
+  CONSTRAINT passkey_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT passkey_credential_id_check CHECK (((length(credential_id) >= 1) AND (length(credential_id) <= 1023))),
+  CONSTRAINT passkey_credential_id_key UNIQUE (credential_id),
+  CONSTRAINT passkey_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT passkey_pkey PRIMARY KEY (account_id, passkey_id)
+);
+
+CREATE TABLE passkey_challenge (
+  hash bytea NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  CONSTRAINT passkey_challenge_hash_check CHECK ((length(hash) = 32)),
+  CONSTRAINT passkey_challenge_pkey PRIMARY KEY (hash)
+);
+
 CREATE TABLE plan (
   tenant_id uuid NOT NULL,
   plan_id uuid NOT NULL,
@@ -516,6 +559,15 @@ CREATE TABLE policy_version (
   CONSTRAINT policy_version_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
+CREATE TABLE recovery_code (
+  account_id uuid NOT NULL,
+  hash bytea NOT NULL,
+  used_at timestamp with time zone,
+  CONSTRAINT recovery_code_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT recovery_code_hash_check CHECK ((length(hash) = 32)),
+  CONSTRAINT recovery_code_pkey PRIMARY KEY (account_id, hash)
+);
+
 CREATE TABLE revision (
   node_id uuid NOT NULL,
   revision bigint NOT NULL,
@@ -548,9 +600,18 @@ CREATE TABLE session (
   only_tenant_id uuid,
   CONSTRAINT session_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
   CONSTRAINT session_only_tenant_id_fkey FOREIGN KEY (only_tenant_id) REFERENCES tenant(tenant_id),
-  CONSTRAINT session_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES session(session_id),
+  CONSTRAINT session_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES session(session_id) ON DELETE SET NULL,
   CONSTRAINT session_pkey PRIMARY KEY (session_id),
   CONSTRAINT session_refresh_hash_key UNIQUE (refresh_hash)
+);
+
+CREATE TABLE session_tenant (
+  tenant_id uuid NOT NULL,
+  family_id uuid NOT NULL,
+  account_id uuid NOT NULL,
+  CONSTRAINT session_tenant_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT session_tenant_pkey PRIMARY KEY (tenant_id, family_id),
+  CONSTRAINT session_tenant_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
 CREATE TABLE setting (
@@ -719,6 +780,20 @@ CREATE TABLE tenant_pool (
   CONSTRAINT tenant_pool_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
+CREATE TABLE totp (
+  account_id uuid NOT NULL,
+  totp_id uuid NOT NULL,
+  state text NOT NULL,
+  secret bytea NOT NULL,
+  last_step bigint NOT NULL DEFAULT 0,
+  failures integer NOT NULL DEFAULT 0,
+  locked_until timestamp with time zone,
+  created_at timestamp with time zone NOT NULL,
+  CONSTRAINT totp_account_id_fkey FOREIGN KEY (account_id) REFERENCES account(account_id),
+  CONSTRAINT totp_pkey PRIMARY KEY (account_id, totp_id),
+  CONSTRAINT totp_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'active'::text])))
+);
+
 CREATE TABLE usage_counter (
   tenant_id uuid NOT NULL,
   subscription_id uuid NOT NULL,
@@ -795,9 +870,21 @@ CREATE INDEX node_group_node_node ON public.node_group_node USING btree (node_id
 
 CREATE INDEX oidc_exchange_expires ON public.oidc_exchange USING btree (expires_at);
 
+CREATE INDEX one_time_link_account ON public.one_time_link USING btree (account_id);
+
+CREATE INDEX one_time_link_expiry ON public.one_time_link USING btree (expires_at);
+
+CREATE INDEX passkey_challenge_expiry ON public.passkey_challenge USING btree (expires_at);
+
 CREATE INDEX session_account ON public.session USING btree (account_id);
 
+CREATE INDEX session_expiry ON public.session USING btree (expires_at);
+
 CREATE INDEX session_family ON public.session USING btree (family_id);
+
+CREATE INDEX session_parent ON public.session USING btree (parent_id);
+
+CREATE INDEX session_tenant_account ON public.session_tenant USING btree (tenant_id, account_id);
 
 CREATE INDEX slice_head_node ON public.slice_head USING btree (node_id);
 
@@ -838,6 +925,8 @@ CREATE UNIQUE INDEX plan_name ON public.plan USING btree (tenant_id, name_key) W
 CREATE UNIQUE INDEX signing_key_one ON public.signing_key USING btree (state) WHERE (state = ANY (ARRAY['next'::text, 'current'::text]));
 
 CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key);
+
+CREATE UNIQUE INDEX totp_state ON public.totp USING btree (account_id, state);
 
 CREATE UNIQUE INDEX usage_period_start ON public.usage_period USING btree (tenant_id, subscription_id, started_at);
 
@@ -1022,12 +1111,17 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node_lease: row security off
 --   node_status: row security off
 --   oidc_exchange: row security off
+--   one_time_link: row security off
+--   passkey: row security enabled and forced
+--   passkey_challenge: row security off
 --   plan: row security enabled and forced
 --   plan_node_group: row security enabled and forced
 --   platform: row security off
 --   policy_version: row security enabled and forced
+--   recovery_code: row security enabled and forced
 --   revision: row security off
 --   session: row security off
+--   session_tenant: row security enabled and forced
 --   setting: row security enabled and forced
 --   setup_link: row security off
 --   signing_key: row security off
@@ -1040,6 +1134,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   tenant: row security enabled and forced
 --   tenant_month: row security enabled and forced
 --   tenant_pool: row security enabled and forced
+--   totp: row security enabled and forced
 --   usage_counter: row security enabled and forced
 --   usage_period: row security enabled and forced
 --   usage_quarantine: row security enabled and forced
@@ -1101,12 +1196,17 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node_group_node: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK (((EXISTS ( SELECT FROM node_group g WHERE ((g.node_group_id = node_group_node.node_group_id) AND ((g.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = node_group_node.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
 --   node_group_node: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
 --   node_group_node: visible FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node_group g WHERE (g.node_group_id = node_group_node.node_group_id)))) CHECK (–)
+--   passkey: by_credential FOR SELECT TO penstock_control_api USING ((( SELECT app_account() AS app_account) IS NULL)) CHECK (–)
+--   passkey: own_account FOR ALL TO penstock_control_api USING ((account_id = ( SELECT app_account() AS app_account))) CHECK ((account_id = ( SELECT app_account() AS app_account)))
 --   plan: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   plan: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   plan: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   plan_node_group: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   plan_node_group: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   policy_version: of_everybody FOR ALL TO penstock_control_api USING (true) CHECK (true)
+--   recovery_code: own_account FOR ALL TO penstock_control_api USING ((account_id = ( SELECT app_account() AS app_account))) CHECK ((account_id = ( SELECT app_account() AS app_account)))
+--   session_tenant: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (–)
+--   session_tenant: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   setting: of_everybody FOR SELECT TO penstock_control_api, penstock_scheduler USING (true) CHECK (–)
 --   setting: of_platform FOR INSERT TO penstock_control_api USING (–) CHECK (( SELECT app_is_platform() AS app_is_platform))
 --   setting: of_platform_update FOR UPDATE TO penstock_control_api USING (( SELECT app_is_platform() AS app_is_platform)) CHECK (( SELECT app_is_platform() AS app_is_platform))
@@ -1130,6 +1230,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   tenant_month: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   tenant_pool: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   tenant_pool: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   totp: own_account FOR ALL TO penstock_control_api USING ((account_id = ( SELECT app_account() AS app_account))) CHECK ((account_id = ( SELECT app_account() AS app_account)))
 --   usage_counter: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   usage_counter: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   usage_counter: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
@@ -1199,6 +1300,11 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node_status: SELECT to penstock_reader
 --   node_status: INSERT, SELECT, UPDATE to penstock_scheduler
 --   oidc_exchange: DELETE, INSERT, SELECT to penstock_control_api
+--   one_time_link: INSERT, SELECT, UPDATE to penstock_control_api
+--   one_time_link: DELETE to penstock_scheduler
+--   passkey: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
+--   passkey_challenge: INSERT, SELECT to penstock_control_api
+--   passkey_challenge: DELETE to penstock_scheduler
 --   plan: INSERT, SELECT, UPDATE to penstock_control_api
 --   plan: SELECT to penstock_reader
 --   plan: SELECT to penstock_scheduler
@@ -1207,10 +1313,14 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   platform: INSERT, SELECT to penstock_control_api
 --   platform: SELECT to penstock_scheduler
 --   policy_version: INSERT, SELECT, UPDATE to penstock_control_api
+--   recovery_code: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   revision: SELECT to penstock_control_api
 --   revision: SELECT to penstock_reader
 --   revision: INSERT, SELECT, UPDATE to penstock_scheduler
 --   session: INSERT, SELECT, UPDATE to penstock_control_api
+--   session: DELETE to penstock_scheduler
+--   session_tenant: INSERT, SELECT to penstock_control_api
+--   session_tenant: DELETE, SELECT to penstock_scheduler
 --   setting: INSERT, SELECT, UPDATE to penstock_control_api
 --   setting: SELECT to penstock_scheduler
 --   setup_link: INSERT, SELECT, UPDATE to penstock_control_api
@@ -1237,6 +1347,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   tenant_month: SELECT to penstock_scheduler
 --   tenant_pool: SELECT to penstock_control_api
 --   tenant_pool: INSERT, SELECT, UPDATE to penstock_scheduler
+--   totp: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   usage_counter: INSERT, SELECT, UPDATE to penstock_collector
 --   usage_counter: SELECT to penstock_control_api
 --   usage_counter: SELECT to penstock_reader
@@ -1255,6 +1366,9 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   certificate (serial, node_id, der, not_before, not_after, revoked_at): SELECT to penstock_reader
 --   idempotency_key (tenant_id, actor_id, key_hash, created_at): SELECT to penstock_scheduler
 --   node (state): UPDATE to penstock_scheduler
+--   one_time_link (hash, expires_at): SELECT to penstock_scheduler
+--   passkey_challenge (hash, expires_at): SELECT to penstock_scheduler
+--   session (session_id, family_id, expires_at, revoked_at): SELECT to penstock_scheduler
 --   subscription (tenant_id, subscription_id, admin_state): SELECT to penstock_collector
 --   subscription (tenant_id, subscription_id, plan_id, name, external_ref, admin_state, limit_bytes, period, engines, expires_at, created_at, deleted_at): SELECT to penstock_reader
 --   subscription (plan_id, limit_bytes, period, engines, device_limit, expires_at, version, on_hold, hold_deadline, duration_days, activated_at, next_plan_id, next_plan_at): UPDATE to penstock_scheduler

@@ -8,6 +8,8 @@ import { AccessTokenStrategy } from './auth/access-token.strategy.js';
 import { AuthController } from './auth/auth.controller.js';
 import { AuthService } from './auth/auth.service.js';
 import { Passwords } from './auth/passwords.js';
+import { Proofs } from './auth/proofs.js';
+import { SignInFailures } from './auth/sign-in-failures.js';
 import { Standings } from './auth/standing.store.js';
 import { Context } from './context.js';
 import { Database } from './database.js';
@@ -32,7 +34,11 @@ import { NodesController } from './nodes/nodes.controller.js';
 import { NodesService } from './nodes/nodes.service.js';
 import { SchedulerClient } from './nodes/scheduler.client.js';
 import { Notifications } from './notifications.js';
+import { PasswordController } from './password/password.controller.js';
+import { PasswordService } from './password/password.service.js';
 import { PlansController } from './plans/plans.controller.js';
+import { SessionsController } from './sessions/sessions.controller.js';
+import { SessionsService } from './sessions/sessions.service.js';
 import { SetupController } from './setup/setup.controller.js';
 import { SetupService } from './setup/setup.service.js';
 import { JwksController } from './signing-keys/jwks.controller.js';
@@ -42,12 +48,18 @@ import { SigningKeys } from './signing-keys/signing-keys.service.js';
 import { SubscriptionsController } from './subscriptions/subscriptions.controller.js';
 import { SubscriptionsService } from './subscriptions/subscriptions.service.js';
 import { TenantsController } from './tenants/tenants.controller.js';
+import { SecondFactor } from './totp/second-factor.js';
+import { TotpController } from './totp/totp.controller.js';
+import { TotpService } from './totp/totp.service.js';
 import { UsageController } from './usage/usage.controller.js';
 
 export const controllers: Type[] = [
   OpenApiController,
   SetupController,
   AuthController,
+  PasswordController,
+  SessionsController,
+  TotpController,
   TenantsController,
   PlansController,
   NodeGroupsController,
@@ -75,6 +87,12 @@ const services: Type[] = [
   GateMemory,
   SignInGate,
   AuthService,
+  SecondFactor,
+  SignInFailures,
+  Proofs,
+  PasswordService,
+  SessionsService,
+  TotpService,
   SetupService,
   NodeGroupsService,
   NodesService,

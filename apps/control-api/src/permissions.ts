@@ -46,6 +46,9 @@ export const permissions = {
   'identity_provider.create': { roles: owners },
   'identity_provider.update': { roles: owners },
   'identity_provider.delete': { roles: owners },
+  'password_reset.create': { roles: managers },
+  'member_session.delete': { roles: managers },
+  'account.update': { roles: managers, platform: true },
 } as const satisfies Record<string, Rule>;
 
 export type Permission = keyof typeof permissions;

@@ -13,7 +13,10 @@ export class AuthController {
   @Public({
     summary: 'Signs a person in to one tenant',
     reply: schema.tokens,
-    errors: ['invalid_input', 'unauthenticated', 'forbidden', 'not_found', 'rate_limited'],
+    errors: [
+      ...(['invalid_input', 'unauthenticated', 'totp_required', 'forbidden', 'not_found'] as const),
+      ...(['rate_limited', 'unavailable'] as const),
+    ],
   })
   signIn(@Body({ schema: schema.signIn }) body: schema.SignIn, @OriginOf() origin: Origin): Promise<Tokens> {
     return this.auth.signIn(body, origin);
@@ -36,8 +39,11 @@ export class AuthController {
   @Post('sign-out')
   @HttpCode(204)
   @Public({ summary: 'Ends the session of a refresh token', errors: ['invalid_input'] })
-  signOut(@Body({ schema: schema.signOut }) body: { refreshToken: string }): Promise<void> {
-    return this.auth.signOut(body.refreshToken);
+  signOut(
+    @Body({ schema: schema.signOut }) body: { refreshToken: string },
+    @OriginOf() origin: Origin,
+  ): Promise<void> {
+    return this.auth.signOut(body.refreshToken, origin);
   }
 
   @Post('switch')

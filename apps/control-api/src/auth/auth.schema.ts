@@ -3,11 +3,13 @@ import { roles } from '@penstock/domain/terms';
 import type { TenantId } from '@penstock/domain/ids';
 import { id, idText, text } from '../http/fields.js';
 import { permissions, type Permission } from '../permissions.js';
-import { REFRESH_TOKEN } from './refresh-token.js';
 import { exampleIds } from '../http/example-ids.js';
+import { CODE } from '../totp/codes.js';
+import { REFRESH_TOKEN } from './refresh-token.js';
 
 export const PASSWORD_CHARACTERS_MIN = 12;
-const PASSWORD_CHARACTERS_MAX = 200;
+/** Argon2 reads all of it: longer ones are refused before anything is hashed. */
+const PASSWORD_BYTES_MAX = 256;
 const EXAMPLE_REFRESH_TOKEN = `psr1.${'x'.repeat(43)}`;
 
 export const email = z
@@ -16,18 +18,40 @@ export const email = z
   .transform((value) => value.normalize('NFKC').trim().toLowerCase())
   .pipe(z.email('must be an e-mail address'));
 
-/** A password to be set. */
-export const newPassword = z
+const password = z
   .string()
-  .min(PASSWORD_CHARACTERS_MIN, `must have at least ${PASSWORD_CHARACTERS_MIN} characters`)
-  .max(PASSWORD_CHARACTERS_MAX);
+  .max(PASSWORD_BYTES_MAX)
+  .refine(
+    (value) => value.isWellFormed() && Buffer.byteLength(value) <= PASSWORD_BYTES_MAX,
+    `must be Unicode of at most ${PASSWORD_BYTES_MAX} bytes`,
+  );
+
+/** A password that somebody claims to be the right one. */
+export const givenPassword = password.min(1);
+
+/** A password to be set. */
+export const newPassword = password.min(
+  PASSWORD_CHARACTERS_MIN,
+  `must have at least ${PASSWORD_CHARACTERS_MIN} characters`,
+);
+
+/** Six digits of an authenticator app; people type a space in the middle. */
+export const code = z
+  .string()
+  .max(20)
+  .transform((value) => value.replace(/\s/g, ''))
+  .pipe(z.string().regex(CODE, 'must be six digits'));
+
+export const recoveryCode = z.string().min(1).max(100);
 
 export const signIn = z
   .strictObject({
     email,
-    password: z.string().min(1).max(PASSWORD_CHARACTERS_MAX),
+    password: givenPassword,
     /** May be left out by an account with one membership. */
     tenantId: id<TenantId>().optional(),
+    code: code.optional().meta({ description: 'Of the authenticator app, when one is in force.' }),
+    recoveryCode: recoveryCode.optional().meta({ description: 'In place of a code; works once.' }),
   })
   .meta({ examples: [{ email: 'owner@example.org', password: 'correct horse battery' }] });
 export type SignIn = z.output<typeof signIn>;

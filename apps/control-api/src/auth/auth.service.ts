@@ -1,5 +1,6 @@
 // Sign-in, refresh, sign-out, and the choice of a tenant. Invariants: an unknown name costs and answers what a wrong
-// password does; one refresh token has one child; a refresh token that is used after its child ends the family.
+// password does; one refresh token has one child; a refresh token that is used after its child ends the family; what
+// begins or ends a session leaves an audit row.
 import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
@@ -10,12 +11,16 @@ import { Context } from '../context.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
 import { SignInGate } from '../limits/sign-in-gate.js';
+import { noteSessionTenant } from '../sessions/sessions.store.js';
+import { SecondFactor } from '../totp/second-factor.js';
 import { permissionsOf, type Permission } from '../permissions.js';
 import { ACCESS_TOKEN_SECONDS, AccessTokens } from './access-token.js';
 import type { Refresh, SignIn } from './auth.schema.js';
 import { Passwords } from './passwords.js';
+import { personOf } from './person.js';
 import { childRefreshToken, newRefreshToken, secretHash } from './refresh-token.js';
 import * as sessions from './session.store.js';
+import { SignInFailures } from './sign-in-failures.js';
 import { Standings, stronger } from './standing.store.js';
 
 const REFRESH_DAYS = 30;
@@ -37,8 +42,7 @@ export interface Whoami {
   memberships: { tenantId: TenantId; name: string; role: string }[];
 }
 
-/** A person's place in one tenant. */
-export type Place = Pick<Actor, 'tenantId' | 'role' | 'platform'>;
+export type Place = sessions.Place;
 
 @Injectable()
 export class AuthService {
@@ -49,34 +53,58 @@ export class AuthService {
     private readonly standings: Standings,
     private readonly gate: SignInGate,
     private readonly limiter: Limiter,
+    private readonly secondFactor: SecondFactor,
+    private readonly failures: SignInFailures,
   ) {}
 
-  /** Throws rate_limited, unavailable (too many hashes at once), unauthenticated, forbidden or invalid_input. */
+  /**
+   * Throws rate_limited, unavailable (too many hashes at once), unauthenticated, totp_required, forbidden or
+   * invalid_input. Up to the answer whether the password is right, a name that exists and one that does not take the
+   * same steps.
+   */
   async signIn(request: SignIn, origin: Origin): Promise<Tokens> {
-    await this.gate.before(origin, request.email);
+    const { email } = request;
+    await this.gate.before(origin, email);
     const { pool } = this.context;
-    const account = await withTransaction(pool, (client) =>
-      sessions.findAccountByEmail(client, request.email),
-    );
+    const account = await withTransaction(pool, (client) => sessions.findAccountByEmail(client, email));
     const { matches, rehash } = await this.passwords
       .check(request.password, account?.passwordHash ?? null)
       .catch(async (error: unknown) => {
-        await this.gate.undecided(origin, request.email);
+        await this.gate.undecided(origin, email);
         throw error;
       });
     if (account === null || !matches) {
-      await this.gate.failed(origin, request.email);
+      await this.gate.failed(origin, email);
+      await this.failures.record(origin, account?.accountId ?? null, 'password');
       throw new AppError('unauthenticated', 'name or password is wrong');
     }
-    await this.gate.succeeded(origin, request.email);
+    await this.#second(account.accountId, request, origin);
+    await this.gate.succeeded(origin, email);
     const newHash = rehash ? await this.passwords.hash(request.password) : null;
-    const place = await this.#chooseTenant(account.accountId, request.tenantId);
+    const place = await this.chooseTenant(account.accountId, request.tenantId);
     if (newHash !== null) {
       await withTransaction(pool, (client) =>
         sessions.replacePasswordHash(client, account.accountId, newHash, account.passwordHash),
       );
     }
     return this.open(account.accountId, place, origin);
+  }
+
+  /** After the right password: the code, when the account has an authenticator. */
+  async #second(accountId: AccountId, request: SignIn, origin: Origin): Promise<void> {
+    const found = await this.secondFactor.check(accountId, request).catch(async (error: unknown) => {
+      await this.gate.undecided(origin, request.email);
+      throw error;
+    });
+    if (found === 'missing') {
+      await this.gate.undecided(origin, request.email);
+      throw new AppError('totp_required', 'give a code of your authenticator app');
+    }
+    if (found === 'wrong') {
+      await this.gate.failed(origin, request.email);
+      await this.failures.record(origin, accountId, 'code');
+      throw new AppError('totp_required', 'the code is wrong or was used', { field: 'code' });
+    }
   }
 
   /** Opens a session for somebody whose identity has been proven. */
@@ -93,6 +121,7 @@ export class AuthService {
           this.#session(accountId, familyId, refreshToken, null, at),
           origin,
         );
+        await noteSessionTenant(client, tenantId, familyId, accountId);
         const actor: Actor = { ...origin, ...place, accountId, familyId, keyId: null, scopes: null };
         await appendAudit(
           { client, at, actor },
@@ -109,7 +138,7 @@ export class AuthService {
     await this.limiter.takeGuess('refresh', origin.ip);
     const child = childRefreshToken(this.context.config.DATA_KEY, request.refreshToken);
     const at = new Date(this.context.clock.now());
-    const session = await withTransaction(this.context.pool, async (client) => {
+    const { session, reused } = await withTransaction(this.context.pool, async (client) => {
       const row = await sessions.lockSession(client, secretHash(request.refreshToken));
       if (row === null) throw new AppError('token_invalid', 'the refresh token is not valid');
       if (row.revokedAt !== null)
@@ -120,43 +149,57 @@ export class AuthService {
         await sessions.markSessionRotated(client, row.sessionId, at);
         const next = this.#session(row.accountId, row.familyId, child, row.sessionId, at);
         await sessions.insertSession(client, next, origin);
-        return row;
+        return { session: row, reused: false };
       }
       const isDirectParent = !row.childUsed && at.getTime() - row.rotatedAt.getTime() <= PARENT_GRACE_MS;
-      if (isDirectParent) return row;
-      // Two hold this family and one of them stole it. The refusal is thrown after the commit, else it would be undone.
-      await sessions.revokeFamily(client, row.familyId, at);
-      return null;
+      return { session: row, reused: !isDirectParent };
     });
-    if (session === null) {
-      this.standings.forget();
+    if (reused) {
+      // Two hold this family and one of them stole it.
+      await this.#endFamily(session, origin, 'session.reuse');
       this.context.log.warn(
         { requestId: origin.requestId, reason: 'refresh_reused' },
         'session family revoked',
       );
       throw new AppError('token_invalid', 'this refresh token was used before; the session has ended');
     }
-    const { tenantId } = await this.#chooseTenant(session.accountId, request.tenantId);
+    const { tenantId } = await this.chooseTenant(session.accountId, request.tenantId);
     return this.#tokens(session.accountId, tenantId, session.familyId, child);
   }
 
   /** Ends the session that the refresh token belongs to; an unknown token is no error. */
-  async signOut(refreshToken: string): Promise<void> {
-    const at = new Date(this.context.clock.now());
-    await withTransaction(this.context.pool, async (client) => {
-      const row = await sessions.lockSession(client, secretHash(refreshToken));
-      if (row !== null) await sessions.revokeFamily(client, row.familyId, at);
-    });
+  async signOut(refreshToken: string, origin: Origin): Promise<void> {
+    const session = await withTransaction(this.context.pool, (client) =>
+      sessions.lockSession(client, secretHash(refreshToken)),
+    );
+    if (session !== null && session.revokedAt === null) await this.#endFamily(session, origin, 'session.end');
+  }
+
+  /** In one transaction with its audit row, in the log of the account's home. */
+  async #endFamily(session: sessions.SessionRow, origin: Origin, action: string): Promise<void> {
+    const { accountId, familyId } = session;
+    const { pool, clock } = this.context;
+    const home = await withTransaction(pool, (client) => sessions.findHome(client, accountId), { accountId });
+    const at = new Date(clock.now());
+    const actor: Actor = { ...origin, ...home, accountId, familyId, keyId: null, scopes: null };
+    await withTransaction(
+      pool,
+      async (client) => {
+        await sessions.revokeFamily(client, familyId, at);
+        const entry = { action, entity: 'account', entityId: accountId, after: { sessionId: familyId } };
+        await appendAudit({ client, at, actor }, entry);
+      },
+      { tenantId: home.tenantId, accountId },
+    );
     this.standings.forget();
   }
 
   /** An access token for another tenant within the same session. */
   async switchTenant(actor: Actor, tenantId: TenantId): Promise<Omit<Tokens, 'refreshToken'>> {
-    const { accountId, familyId } = actor;
-    if (accountId === null || familyId === null) throw new AppError('unauthenticated', 'sign in first');
-    await this.#chooseTenant(accountId, tenantId);
-    const accessToken = await this.accessTokens.issue(accountId, tenantId, familyId);
-    return { accessToken, expiresIn: ACCESS_TOKEN_SECONDS, tenantId };
+    const { accountId, familyId } = personOf(actor);
+    await this.chooseTenant(accountId, tenantId);
+    const { accessToken, expiresIn } = await this.#tokens(accountId, tenantId, familyId, '');
+    return { accessToken, expiresIn, tenantId };
   }
 
   async whoami(actor: Actor): Promise<Whoami> {
@@ -182,7 +225,7 @@ export class AuthService {
   }
 
   /** The tenant that was asked for, or the only one. A place in the platform tenant reaches every tenant. */
-  async #chooseTenant(accountId: AccountId, wanted: TenantId | undefined): Promise<Place> {
+  async chooseTenant(accountId: AccountId, wanted: TenantId | undefined): Promise<Place> {
     return withTransaction(
       this.context.pool,
       async (client) => {
@@ -231,6 +274,11 @@ export class AuthService {
     familyId: string,
     refreshToken: string,
   ): Promise<Tokens> {
+    await withTransaction(
+      this.context.pool,
+      (client) => noteSessionTenant(client, tenantId, familyId, accountId),
+      { tenantId },
+    );
     const accessToken = await this.accessTokens.issue(accountId, tenantId, familyId);
     return { accessToken, expiresIn: ACCESS_TOKEN_SECONDS, refreshToken, tenantId };
   }

@@ -8,6 +8,10 @@ const PARAMETERS = { type: argon2id, timeCost: 3, memoryCost: 64 * 1024, paralle
 export const HASHES_IN_FLIGHT_MAX = 2;
 export const HASHES_QUEUED_MAX = 20;
 const RETRY_AFTER_MS = 2_000;
+const HASH_PREFIX = '$argon2id$';
+
+/** Keyboards and systems compose the same letter differently. */
+const normal = (password: string): string => password.normalize('NFKC');
 
 @Injectable()
 export class Passwords {
@@ -16,18 +20,20 @@ export class Passwords {
   #decoy: Promise<string> | undefined;
 
   hash(password: string): Promise<string> {
-    return this.#bounded(() => hash(password, PARAMETERS));
+    return this.#bounded(() => hash(normal(password), PARAMETERS));
   }
 
   /**
-   * True when the password belongs to the hash. Without a hash (an unknown name) it costs the same and is false.
+   * True when the password belongs to the hash. Without a hash (an unknown name, an account that never had a password)
+   * it costs the same and is false. Throws unavailable when the queue is full.
    * `rehash`: the hash was made with other parameters than today's.
    */
   async check(password: string, stored: string | null): Promise<{ matches: boolean; rehash: boolean }> {
     this.#decoy ??= hash('no account has this password', PARAMETERS);
-    const against = stored ?? (await this.#decoy);
-    const matches = await this.#bounded(() => verify(against, password));
-    return { matches: matches && stored !== null, rehash: needsRehash(against, PARAMETERS) };
+    const usable = stored?.startsWith(HASH_PREFIX) ?? false;
+    const against = usable && stored !== null ? stored : await this.#decoy;
+    const matches = await this.#bounded(() => verify(against, normal(password)));
+    return { matches: matches && usable, rehash: needsRehash(against, PARAMETERS) };
   }
 
   async #bounded<T>(work: () => Promise<T>): Promise<T> {

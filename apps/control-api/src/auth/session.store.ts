@@ -1,9 +1,9 @@
 // Accounts, their places in tenants, and sessions: one row a refresh token, one family a sign-in. These are read
 // before a tenant is chosen, so the client comes with app.account_id or nothing, and the queries name the account.
 import type { AccountId, TenantId } from '@penstock/domain/ids';
-import type { Role } from '@penstock/domain/terms';
+import { AppError } from '@penstock/domain/errors';
 import { run, statement, type Runner } from '@penstock/db/statement';
-import type { Origin } from '../http/actor.js';
+import type { Actor, Origin } from '../http/actor.js';
 
 export interface AccountRow {
   accountId: AccountId;
@@ -35,6 +35,16 @@ export async function findAccount(
   return (await run(client, selectAccountById, [id]))[0] ?? null;
 }
 
+const selectWithHash = statement<AccountRow>(
+  'account.with_hash',
+  `SELECT account_id AS "accountId", email, display_name AS "displayName", password_hash AS "passwordHash"
+     FROM account WHERE account_id = $1 AND disabled_at IS NULL`,
+);
+
+export async function findAccountWithHash(client: Runner, id: AccountId): Promise<AccountRow | null> {
+  return (await run(client, selectWithHash, [id]))[0] ?? null;
+}
+
 const updatePasswordHash = statement(
   'account.set_password_hash',
   `UPDATE account SET password_hash = $2 WHERE account_id = $1 AND password_hash = $3`,
@@ -50,11 +60,11 @@ export async function replacePasswordHash(
   await run(client, updatePasswordHash, [id, next, old]);
 }
 
-export interface Membership {
-  tenantId: TenantId;
+/** A person's place in one tenant. */
+export type Place = Pick<Actor, 'tenantId' | 'role' | 'platform'>;
+
+export interface Membership extends Place {
   name: string;
-  platform: boolean;
-  role: Role;
 }
 
 // Needs app.account_id: a person sees the tenants that he is a member of.
@@ -67,6 +77,25 @@ const selectMemberships = statement<Membership>(
 
 export function listMemberships(client: Runner, id: AccountId): Promise<Membership[]> {
   return run(client, selectMemberships, [id]);
+}
+
+const selectHome = statement<Place>(
+  'tenant.home',
+  `SELECT t.tenant_id AS "tenantId", t.platform, t.role FROM (
+     SELECT m.tenant_id, t.kind = 'platform' AS platform, m.role, 0 AS rank, t.kind, t.name
+       FROM member m JOIN tenant t ON t.tenant_id = m.tenant_id WHERE m.account_id = $1
+     UNION ALL SELECT p.tenant_id, true, 'auditor', 1, '', '' FROM platform p) t
+    ORDER BY t.rank, t.kind DESC, t.name, t.tenant_id LIMIT 1`,
+);
+
+/**
+ * The tenant whose audit log tells of what happened to the account as a whole: the first of its memberships, else the
+ * platform's. Needs app.account_id.
+ */
+export async function findHome(client: Runner, id: AccountId | null): Promise<Place> {
+  const [home] = await run(client, selectHome, [id]);
+  if (home === undefined) throw new AppError('unavailable', 'the first start has not ended');
+  return home;
 }
 
 const selectTenant = statement<{ tenantId: TenantId; name: string; platform: boolean }>(
@@ -132,7 +161,8 @@ const lockSessionRow = statement<SessionRow>(
           s.expires_at AS "expiresAt", s.rotated_at AS "rotatedAt", s.revoked_at AS "revokedAt",
           EXISTS (SELECT FROM session c WHERE c.family_id = s.family_id AND c.parent_id = s.session_id
                     AND c.rotated_at IS NOT NULL) AS "childUsed"
-     FROM session s WHERE s.refresh_hash = $1 FOR UPDATE OF s`,
+     FROM session s JOIN account a ON a.account_id = s.account_id AND a.disabled_at IS NULL
+    WHERE s.refresh_hash = $1 FOR UPDATE OF s`,
 );
 
 /** The session of a refresh token, locked: rotations of one token follow each other. */

@@ -1,0 +1,139 @@
+// Setting passwords: one's own with the current one, or by a one-time link that an admin made. Invariants: a link
+// works once, for 24 hours, and while its maker could still make it; whoever held a session before, holds none after.
+import { Injectable } from '@nestjs/common';
+import { AppError } from '@penstock/domain/errors';
+import type { AccountId } from '@penstock/domain/ids';
+import { withTransaction } from '@penstock/db/transaction';
+import { appendAudit } from '../audit/audit.store.js';
+import { Passwords } from '../auth/passwords.js';
+import { personOf, requireAuthority } from '../auth/person.js';
+import { Proofs } from '../auth/proofs.js';
+import { secretHash } from '../auth/refresh-token.js';
+import { findAccount, findHome, listMemberships } from '../auth/session.store.js';
+import { Standings } from '../auth/standing.store.js';
+import { Context } from '../context.js';
+import { Database } from '../database.js';
+import type { Actor, Origin } from '../http/actor.js';
+import { Limiter } from '../limits/limiter.js';
+import { endOtherSessions, endSessionsOfAccount } from '../sessions/sessions.store.js';
+import { newResetToken, RESET_LINK_HOURS, resetLink } from './one-time-link.js';
+import type { ChangePassword, NewResetLink, Reset } from './password.schema.js';
+import * as store from './password.store.js';
+
+@Injectable()
+export class PasswordService {
+  constructor(
+    private readonly context: Context,
+    private readonly database: Database,
+    private readonly passwords: Passwords,
+    private readonly proofs: Proofs,
+    private readonly limiter: Limiter,
+    private readonly standings: Standings,
+  ) {}
+
+  /** Ends all other sessions of the person. Throws forbidden for a wrong password, rate_limited, unavailable. */
+  async change(actor: Actor, request: ChangePassword): Promise<void> {
+    const { accountId, familyId } = personOf(actor);
+    await this.proofs.password(actor, request.current);
+    const hash = await this.passwords.hash(request.new);
+    await this.database.transaction(actor, async (acting) => {
+      await store.changePassword(acting.client, accountId, hash);
+      await store.voidLinks(acting.client, accountId, acting.at);
+      const ended = await endOtherSessions(acting.client, accountId, familyId, acting.at);
+      await appendAudit(acting, {
+        action: 'password.change',
+        entity: 'account',
+        entityId: accountId,
+        after: { sessionsEnded: ended },
+      });
+    });
+    this.standings.forget();
+  }
+
+  /** A link for somebody else. Throws not_found, or forbidden (oneself, somebody above, an account of other tenants). */
+  async makeLink(
+    actor: Actor,
+    accountId: AccountId,
+    request: NewResetLink,
+  ): Promise<{ link: string; expiresAt: Date }> {
+    if (accountId === actor.accountId) {
+      throw new AppError('forbidden', 'change your own password with the current one');
+    }
+    const token = newResetToken();
+    const at = new Date(this.context.clock.now());
+    const expiresAt = new Date(at.getTime() + RESET_LINK_HOURS * 3_600_000);
+    // With the account's own eyes too: its places in other tenants decide whether this tenant's admin may.
+    await withTransaction(
+      this.context.pool,
+      async (client) => {
+        requireAuthority(actor, await listMemberships(client, accountId));
+        if ((await findAccount(client, accountId)) === null) {
+          throw new AppError('not_found', 'there is no such account, or it is disabled');
+        }
+        await store.insertLink(client, {
+          ...{ hash: secretHash(token), accountId, removesSecondFactor: request.removeSecondFactor },
+          ...{ madeIn: actor.platform ? null : actor.tenantId, createdBy: actor.accountId },
+          ...{ createdAt: at, expiresAt },
+        });
+        await appendAudit(
+          { actor, client, at },
+          {
+            action: 'password_reset.create',
+            entity: 'account',
+            entityId: accountId,
+            after: { expiresAt, removeSecondFactor: request.removeSecondFactor },
+          },
+        );
+      },
+      { tenantId: actor.tenantId, accountId },
+    );
+    return { link: resetLink(this.context.config.PUBLIC_URL, token), expiresAt };
+  }
+
+  /** Uses a link up. Throws token_invalid, token_used, token_expired, rate_limited or unavailable. */
+  async reset(request: Reset, origin: Origin): Promise<void> {
+    await this.limiter.takeGuess('one_time_link', origin.ip);
+    const hash = secretHash(request.token);
+    const { pool, clock } = this.context;
+    const at = new Date(clock.now());
+    // Before the costly hash; the answer that counts is given again below, in the transaction.
+    const link = await withTransaction(pool, (client) => store.findLink(client, hash));
+    if (link === null) throw new AppError('token_invalid', 'this link is not valid');
+    if (link.usedAt !== null) throw new AppError('token_used', 'this link was used before');
+    if (link.expiresAt <= at) throw new AppError('token_expired', 'this link has expired, ask for another');
+    const { accountId } = link;
+    const home = await withTransaction(pool, (client) => findHome(client, accountId), { accountId });
+    const passwordHash = await this.passwords.hash(request.password);
+    await withTransaction(
+      pool,
+      async (client) => {
+        const memberships = await listMemberships(client, accountId);
+        // Its maker was an admin of the only tenant of this account. It has joined another since.
+        if (link.madeIn !== null && memberships.some(({ tenantId }) => tenantId !== link.madeIn)) {
+          throw new AppError('token_invalid', 'this link is not valid any more');
+        }
+        if (!(await store.useLink(client, hash, at))) {
+          throw new AppError('token_used', 'this link was used before');
+        }
+        await store.changePassword(client, accountId, passwordHash);
+        await store.voidLinks(client, accountId, at);
+        if (link.removesSecondFactor) await store.deleteSecondFactors(client, accountId);
+        const ended = await endSessionsOfAccount(client, accountId, at);
+        const actor: Actor = {
+          ...{ ...origin, ...home, accountId, familyId: null, keyId: null, scopes: null },
+        };
+        await appendAudit(
+          { actor, client, at },
+          {
+            action: 'password.reset',
+            entity: 'account',
+            entityId: accountId,
+            after: { sessionsEnded: ended, secondFactorRemoved: link.removesSecondFactor },
+          },
+        );
+      },
+      { tenantId: home.tenantId, accountId },
+    );
+    this.standings.forget();
+  }
+}

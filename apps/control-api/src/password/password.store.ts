@@ -1,0 +1,90 @@
+// Password hashes and one-time links. A link is used up by one statement, so that two who hold it make one change.
+import type { AccountId, TenantId } from '@penstock/domain/ids';
+import { run, statement, type Runner } from '@penstock/db/statement';
+
+const updatePassword = statement(
+  'account.change_password',
+  `UPDATE account SET password_hash = $2 WHERE account_id = $1`,
+);
+
+export async function changePassword(client: Runner, accountId: AccountId, hash: string): Promise<void> {
+  await run(client, updatePassword, [accountId, hash]);
+}
+
+export interface NewLink {
+  hash: Buffer;
+  accountId: AccountId;
+  removesSecondFactor: boolean;
+  /** null: made by the platform. */
+  madeIn: TenantId | null;
+  createdBy: AccountId | null;
+  createdAt: Date;
+  expiresAt: Date;
+}
+
+const insertLinkRow = statement(
+  'one_time_link.insert',
+  `INSERT INTO one_time_link (hash, kind, account_id, removes_second_factor, made_in, created_by, created_at, expires_at)
+   VALUES ($1, 'password_reset', $2, $3, $4, $5, $6, $7)`,
+);
+
+export async function insertLink(client: Runner, link: NewLink): Promise<void> {
+  const { hash, accountId, removesSecondFactor, madeIn, createdBy, createdAt, expiresAt } = link;
+  await run(client, insertLinkRow, [
+    ...[hash, accountId, removesSecondFactor, madeIn, createdBy, createdAt, expiresAt],
+  ]);
+}
+
+export interface Link {
+  accountId: AccountId;
+  removesSecondFactor: boolean;
+  madeIn: TenantId | null;
+  expiresAt: Date;
+  usedAt: Date | null;
+}
+
+const selectLinkRow = statement<Link>(
+  'one_time_link.select',
+  `SELECT l.account_id AS "accountId", l.removes_second_factor AS "removesSecondFactor", l.made_in AS "madeIn",
+          l.expires_at AS "expiresAt", l.used_at AS "usedAt"
+     FROM one_time_link l JOIN account a ON a.account_id = l.account_id AND a.disabled_at IS NULL
+    WHERE l.hash = $1 AND l.kind = 'password_reset'`,
+);
+
+export async function findLink(client: Runner, hash: Buffer): Promise<Link | null> {
+  return (await run(client, selectLinkRow, [hash]))[0] ?? null;
+}
+
+const useLinkRow = statement<{ used: boolean }>(
+  'one_time_link.use',
+  `UPDATE one_time_link SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING true AS used`,
+);
+
+/** False when somebody else was first. */
+export async function useLink(client: Runner, hash: Buffer, at: Date): Promise<boolean> {
+  return (await run(client, useLinkRow, [hash, at])).length === 1;
+}
+
+const voidLinkRows = statement(
+  'one_time_link.void',
+  `UPDATE one_time_link SET used_at = $2 WHERE account_id = $1 AND used_at IS NULL`,
+);
+
+/** The account's open links work no more: its password was set. */
+export async function voidLinks(client: Runner, accountId: AccountId, at: Date): Promise<void> {
+  await run(client, voidLinkRows, [accountId, at]);
+}
+
+const deleteTotpRows = statement('totp.delete_all', `DELETE FROM totp WHERE account_id = $1`);
+const deleteCodeRows = statement(
+  'recovery_code.delete_all',
+  `DELETE FROM recovery_code WHERE account_id = $1`,
+);
+const deletePasskeyRows = statement('passkey.delete_all', `DELETE FROM passkey WHERE account_id = $1`);
+
+/** Authenticator codes, recovery codes and passkeys of the transaction's account. */
+export async function deleteSecondFactors(client: Runner, accountId: AccountId): Promise<void> {
+  await run(client, deleteTotpRows, [accountId]);
+  await run(client, deleteCodeRows, [accountId]);
+  await run(client, deletePasskeyRows, [accountId]);
+}

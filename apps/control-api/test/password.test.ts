@@ -1,0 +1,171 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { FakeClock } from '@penstock/domain/clock';
+import type { Role } from '@penstock/domain/terms';
+import { anHourLater, signIn, withPassword, type Login } from './sign-in.js';
+import { ABSENT, createWorld, type Answer, type Person, type World } from './world.js';
+
+const clock = new FakeClock(Date.now());
+let world: World;
+let admin: Person;
+let member: Login;
+
+beforeAll(async () => {
+  world = await createWorld({ clock });
+  const tenantId = await world.tenant('one');
+  admin = await world.person(tenantId, 'admin');
+  member = await withPassword(world, tenantId, 'operator');
+});
+afterAll(() => world.close());
+
+const change = (as: string, current: string, next: string): Promise<Answer> =>
+  world.ask('POST', '/api/v1/me/password', { as, body: { current, new: next } });
+const reset = async (token: string, password: string): Promise<Answer> => {
+  // Three tries an address and hour.
+  await anHourLater(world, clock, admin);
+  return world.ask('POST', '/api/v1/auth/reset', { body: { token, password } });
+};
+const makeLink = (as: Person, accountId: string, body: object = {}): Promise<Answer> =>
+  world.ask('POST', `/api/v1/members/${accountId}/password-reset`, { as, body });
+const tokenOf = (answer: Answer): string => String(answer.body['link']).split('#')[1] ?? '';
+
+test('204: the password changes; all other sessions end, this one stays', async () => {
+  const here = await signIn(world, member);
+  const there = await signIn(world, member);
+  const next = 'another sentence, long enough';
+  expect((await change(here.accessToken, member.password, next)).status).toBe(204);
+  expect((await world.ask('GET', '/api/v1/auth/me', { as: here.accessToken })).status).toBe(200);
+  expect((await world.ask('GET', '/api/v1/auth/me', { as: there.accessToken })).status).toBe(401);
+  const stale = await world.ask('POST', '/api/v1/auth/refresh', {
+    body: { refreshToken: there.refreshToken },
+  });
+  expect(stale.body).toMatchObject({ status: 401, code: 'token_invalid' });
+  expect((await signIn(world, member)).status).toBe(401);
+  member.password = next;
+  expect((await signIn(world, member)).status).toBe(200);
+  const [row] = await world.sql(
+    `SELECT after FROM audit_log WHERE action = 'password.change' AND entity_id = $1`,
+    [member.accountId],
+  );
+  expect(row).toEqual({ after: { sessionsEnded: 2 } });
+});
+
+test('403: the wrong current password; guesses count as at sign-in', async () => {
+  await anHourLater(world, clock, admin);
+  const { accessToken } = await signIn(world, member);
+  const statuses: number[] = [];
+  for (let i = 0; i < 6; i++)
+    statuses.push((await change(accessToken, 'wrong', 'long enough, certainly')).status);
+  expect(statuses.slice(0, 3)).toEqual([403, 403, 403]);
+  expect(statuses.at(-1)).toBe(429);
+});
+
+test('400: a new password that is too short, too long in bytes, or no text', async () => {
+  await anHourLater(world, clock, admin);
+  const { accessToken } = await signIn(world, member);
+  for (const bad of ['short', 'é'.repeat(129), 'x'.repeat(1_000_000), '\ud800'.padEnd(12, 'x')]) {
+    expect((await change(accessToken, member.password, bad)).body).toMatchObject({
+      status: 400,
+      field: 'new',
+    });
+  }
+});
+
+test('201: an admin’s link sets a password once and ends every session', async () => {
+  await anHourLater(world, clock, admin);
+  const before = await signIn(world, member);
+  const made = await makeLink(admin, member.accountId);
+  expect(made.status).toBe(201);
+  expect(made.headers.get('cache-control')).toBe('no-store');
+  expect(made.body['link']).toMatch(/^http:\/\/127\.0\.0\.1\/reset#prl1\.[A-Za-z0-9_-]{43}$/);
+  const token = tokenOf(made);
+  const next = 'set by a link, long enough';
+  expect((await reset(token, 'short')).body).toMatchObject({ status: 400, field: 'password' });
+  expect((await reset(token, next)).status).toBe(204);
+  expect((await reset(token, 'once more, long enough')).body).toMatchObject({
+    status: 409,
+    code: 'token_used',
+  });
+  expect((await world.ask('GET', '/api/v1/auth/me', { as: before.accessToken })).status).toBe(401);
+  member.password = next;
+  expect((await signIn(world, member)).status).toBe(200);
+});
+
+test('a link is used up by one of those who race for it', async () => {
+  const token = tokenOf(await makeLink(admin, member.accountId));
+  await anHourLater(world, clock, admin);
+  const answers = await Promise.all(
+    Array.from({ length: 3 }, (_, i) =>
+      world.ask('POST', '/api/v1/auth/reset', { body: { token, password: `password number ${i} of three` } }),
+    ),
+  );
+  expect(answers.map((answer) => answer.status).sort()).toEqual([204, 409, 409]);
+  member.password = `password number ${answers.findIndex((answer) => answer.status === 204)} of three`;
+  expect((await signIn(world, member)).status).toBe(200);
+});
+
+test('401: a link that has expired, that never was, or whose account has joined another tenant since', async () => {
+  expect((await reset(`prl1.${'A'.repeat(43)}`, 'long enough, certainly')).body).toMatchObject({
+    ...{ status: 401, code: 'token_invalid' },
+  });
+  const old = tokenOf(await makeLink(admin, member.accountId));
+  clock.advance(25 * 3_600_000);
+  await anHourLater(world, clock, admin);
+  expect((await reset(old, 'long enough, certainly')).body).toMatchObject({ code: 'token_expired' });
+  const person = await withPassword(world, admin.tenantId, 'operator');
+  const token = tokenOf(await makeLink(admin, person.accountId));
+  await world.sql(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'admin')`, [
+    ...[await world.tenant('joined since'), person.accountId],
+  ]);
+  expect((await reset(token, 'long enough, certainly')).body).toMatchObject({ code: 'token_invalid' });
+  expect((await signIn(world, person, { tenantId: admin.tenantId })).status).toBe(200);
+});
+
+test('a second link and a changed password void the first', async () => {
+  const first = tokenOf(await makeLink(admin, member.accountId));
+  const second = tokenOf(await makeLink(admin, member.accountId));
+  const next = 'the second link, long enough';
+  expect((await reset(second, next)).status).toBe(204);
+  expect((await reset(first, 'long enough, certainly')).body).toMatchObject({ code: 'token_used' });
+  member.password = next;
+});
+
+test('403: oneself, somebody above, and an account of several tenants; the platform may', async () => {
+  const owner = await world.person(admin.tenantId, 'owner');
+  const both = await world.person(admin.tenantId, 'auditor');
+  await world.sql(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'admin')`, [
+    ...[await world.tenant('second'), both.accountId],
+  ]);
+  for (const accountId of [admin.accountId, owner.accountId, both.accountId]) {
+    expect((await makeLink(admin, accountId)).body).toMatchObject({ status: 403, code: 'forbidden' });
+  }
+  const platform = await world.person(world.platform, 'admin');
+  expect((await makeLink(platform, both.accountId)).status).toBe(201);
+  const above = await world.person(world.platform, 'owner');
+  expect((await makeLink(platform, above.accountId)).body).toMatchObject({ status: 403 });
+});
+
+test('404: another tenant’s member, and nobody; 403: who manages nobody', async () => {
+  const stranger = await world.person(await world.tenant('other'), 'auditor');
+  for (const accountId of [stranger.accountId, ABSENT]) {
+    expect((await makeLink(admin, accountId)).body).toMatchObject({ status: 404, code: 'not_found' });
+  }
+  for (const role of ['operator', 'auditor'] satisfies Role[]) {
+    const person = await world.person(admin.tenantId, role);
+    expect((await makeLink(person, member.accountId)).body).toMatchObject({ status: 403 });
+  }
+});
+
+test('passwords are the same however their letters were composed; old parameters are renewed', async () => {
+  await anHourLater(world, clock, admin);
+  const person = await withPassword(world, admin.tenantId, 'operator', 'crème brûlée pour tous', {
+    timeCost: 2,
+  });
+  const typed = { ...person, password: person.password.normalize('NFD') };
+  expect((await signIn(world, typed)).status).toBe(200);
+  const [row] = await world.sql<{ hash: string }>(
+    `SELECT password_hash AS hash FROM account WHERE account_id = $1`,
+    [person.accountId],
+  );
+  expect(row?.hash).toMatch(/^\$argon2id\$v=19\$m=65536,(t=3,p=2|p=2,t=3)\$/);
+  expect((await signIn(world, person)).status).toBe(200);
+});
