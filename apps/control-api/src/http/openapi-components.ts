@@ -17,7 +17,10 @@ export interface Components {
 /** `NodeGroupsController` → `Node groups`. */
 export function tagOf(route: Route): string {
   const words = wordsOf(route.handler.split('Controller.')[0] ?? '');
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  const spelt = words
+    .replace(/\b(api|totp|jwks|oidc)\b/g, (word) => word.toUpperCase())
+    .replace('open API', 'OpenAPI');
+  return spelt.charAt(0).toUpperCase() + spelt.slice(1);
 }
 
 /** `nodeGroups.addNode`: the tag's name and the handler's, as the client calls them. */

@@ -43,17 +43,17 @@ export const tagMeanings: Readonly<Record<string, string>> = {
   Settings: 'Settings of the platform.',
   Audit: 'Who changed what and when, chained by hashes.',
   Statements: 'Signed monthly usage of a tenant.',
-  'Api keys': 'Keys of integrations, narrower than their maker.',
+  'API keys': 'Keys of integrations, narrower than their maker.',
   'Machine tokens': 'Short-lived narrow tokens for machines.',
   'Signing keys': 'The keys that sign access tokens.',
-  Jwks: 'The public keys by which our tokens are verified.',
+  JWKS: 'The public keys by which our tokens are verified.',
   'Identity providers': 'Sign-in with another system’s accounts (OpenID Connect).',
   Sessions: 'Where an account is signed in.',
   Passkeys: 'Sign-in without a password.',
-  Totp: 'The second factor.',
+  TOTP: 'The second factor.',
   Webhooks: 'Where events of a tenant are sent.',
   Events: 'Live events of a tenant.',
-  'Open api': 'This document and its page.',
+  OpenAPI: 'This document and its page.',
 };
 
 export const introduction = `The control plane of Penstock: tenants, plans, subscriptions, nodes and what they use.
