@@ -5,10 +5,12 @@
 // Billing rule: billable bytes of a row = floor((up + down) × multiplier / 1000), row by row. So the sum does not depend
 // on which rows were flushed together or in what order, and anybody can recompute it from the ledger.
 import { AppError, type ErrorCode } from '@penstock/domain/errors';
+import { engineNumber } from '@penstock/domain/terms';
 import { digestsOfFrame, frameLink } from '@penstock/ledger/chain';
 import { verifyDigest } from '@penstock/ledger/digest';
 import { decodeFrame, OPENED_BYTES, ZERO_DIGEST, type FrameView } from '@penstock/ledger/frame';
 import type { Crossing, Periods } from './crossing.js';
+import { multiplierAt } from './multiplier.js';
 import {
   anyMissing,
   checkRows,
@@ -19,6 +21,7 @@ import {
   type Missing,
   type RowColumns,
 } from './rows.js';
+import { SERIES_BUCKET_MS } from './series.js';
 import { CEILING_SLACK_MS, type Stream } from './stream.js';
 
 /** A window that ends later than this from now, or before its certificate began, has an implausible clock. */
@@ -30,6 +33,11 @@ const FIRST_WINDOW_MS_MAX = 3_600_000;
 const SIGNATURE_BYTES = 64;
 const TRACEPARENT_CHARACTERS_MAX = 64;
 const BILLED_BYTES_MAX = 2 ** 51;
+/** Handshakes that are tried again, the first keepalives. */
+const WIREGUARD_IDLE_BYTES = 2_048;
+const WIREGUARD_IDLE_BYTES_PER_SECOND = 64;
+/** In however long a window. */
+const WIREGUARD_IDLE_BYTES_MAX = 65_536;
 
 export const FLAG_IMPLAUSIBLE_CLOCK = 1;
 
@@ -128,7 +136,7 @@ export function checkFrame(
     missing,
   });
   if (anyMissing(missing)) return { missing };
-  const multiplierPerMille = stream.node.multiplierPerMille;
+  const multiplierPerMille = multiplierAt(stream.node.multipliers, implausible ? nowMs : windowEndMs);
   const frame: CheckedFrame = {
     ...received,
     stream,
@@ -254,8 +262,11 @@ function exactMoved(
   };
 }
 
-/** Moves the validated end of the stream behind the frame and counts its usage in memory; finds crossings. */
-export function applyFrame(frame: CheckedFrame, periods: Periods): void {
+/**
+ * Moves the validated end of the stream behind the frame and counts its usage in memory; finds crossings. `periods` null:
+ * the counters hold the frame's usage already.
+ */
+export function applyFrame(frame: CheckedFrame, periods: Periods | null): void {
   const { stream, view, rows } = frame;
   const { header } = view;
   const added = rows.fresh.map((meter) => addMeter(stream, meter));
@@ -278,8 +289,11 @@ export function applyFrame(frame: CheckedFrame, periods: Periods): void {
     const bytes = billableOf((rows.up[row] as number) + (rows.down[row] as number), multiplierPerMille);
     rows.billable[row] = bytes;
     stream.subscriptions.period[rows.subscription[row] as number] = period;
-    const crossing = periods.use(period, bytes);
+    const crossing = periods?.use(period, bytes) ?? null;
     if (crossing !== null) frame.crossings.push(crossing);
+    if (periods?.awaits(period) !== true || !isUse(frame, row, bytes)) continue;
+    const begun = periods.begin(period);
+    if (begun !== null) frame.crossings.push(begun);
   }
   view.slices.forEach((slice, i) => {
     stream.sliceEnds.set(slice.tenantId.toString('hex'), {
@@ -294,6 +308,22 @@ export function applyFrame(frame: CheckedFrame, periods: Periods): void {
   stream.slackMs = slackAfter(stream, frame, header.windowMs);
   if (header.kind === 'gap') stream.gaps++;
   else if (!(frame.ceilingEndMs <= stream.windowEndMs)) stream.windowEndMs = frame.ceilingEndMs;
+}
+
+/**
+ * Whether a row of so many billable bytes starts a subscription on hold. Xray counts what people send; WireGuard counts
+ * handshakes and keepalives too, some 5 bytes a second and device, which are nobody's use: what exceeds several times
+ * that in the row's own window is.
+ */
+function isUse({ stream, rows, view }: CheckedFrame, row: number, billable: number): boolean {
+  if (billable === 0) return false;
+  if (stream.meters.engine[rows.meter[row] as number] !== engineNumber.wireguard) return true;
+  const seconds = view.header.windowMs / 1000;
+  const idle = Math.min(
+    WIREGUARD_IDLE_BYTES_MAX,
+    WIREGUARD_IDLE_BYTES + seconds * WIREGUARD_IDLE_BYTES_PER_SECOND,
+  );
+  return (rows.up[row] as number) + (rows.down[row] as number) > idle;
 }
 
 /** floor(bytes × multiplier / 1000), exact. */
@@ -311,24 +341,37 @@ function addMeter(stream: Stream, meter: FreshMeter): number {
   return meter.existing;
 }
 
+/** What of a frame is still to be added up. */
+export interface Due {
+  counters: boolean;
+  series: boolean;
+}
+
+const ALL_DUE: Due = { counters: true, series: true };
+
 /** The frame is committed: its usage waits for the next flush, its meters for the next checkpoint. */
-export function settleFrame(frame: CheckedFrame): void {
+export function settleFrame(frame: CheckedFrame, due: Due = ALL_DUE): void {
   settleMeters(frame);
   const { stream, rows, view } = frame;
-  const { subscriptions } = stream;
+  const { subscriptions, series } = stream;
+  const engines = stream.meters.engine;
+  const bucket = Math.floor(frame.ceilingEndMs / SERIES_BUCKET_MS);
   for (let row = 0; row < rows.count; row++) {
     const period = rows.period[row] as number;
     if (period < 0) continue;
     const up = rows.up[row] as number;
     const down = rows.down[row] as number;
     if (up === 0 && down === 0) continue;
-    subscriptions.sum(rows.subscription[row] as number, period, up, down, rows.billable[row] as number);
+    const billable = rows.billable[row] as number;
+    const s = rows.subscription[row] as number;
+    if (due.counters) subscriptions.sum(s, period, up, down, billable);
+    if (due.series) series.add(s, engines[rows.meter[row] as number] as number, bucket, up, down, billable);
   }
   stream.kept = { epoch: view.header.epoch, seq: view.header.seq };
 }
 
 /** The part of settleFrame that concerns meters only. */
-export function settleMeters(frame: CheckedFrame): void {
+function settleMeters(frame: CheckedFrame): void {
   const { meters } = frame.stream;
   eachCumulative(frame, (meter, upHigh, upLow, downHigh, downLow) => {
     meters.keptUpHigh[meter] = upHigh;

@@ -16,7 +16,7 @@ import {
   type CheckedFrame,
   type Received,
 } from './accept.js';
-import { Periods } from './crossing.js';
+import { Periods, type PeriodUser } from './crossing.js';
 import { Deriver, FLUSH_MS, forgetSums, METERS_FLUSH_MS } from './derive.js';
 import { Gate } from './gate.js';
 import { GROUP_LIMITS, GroupCommit, type GroupLimits } from './group-commit.js';
@@ -32,6 +32,7 @@ import {
   readHead,
   type SliceHeadRow,
 } from './open.store.js';
+import { billReleases, RELEASE_MS } from './release.js';
 import { replay } from './replay.js';
 import type { JournalEnd } from './epochs.js';
 import { METERS_MAX, type Known } from './rows.js';
@@ -53,6 +54,8 @@ export interface CollectorOptions {
   metersFlushMs?: number;
   /** A stream whose derived state is behind and that nobody touched for this long is adopted. */
   behindMs?: number;
+  /** The same for what is flushed with the meters. */
+  seriesBehindMs?: number;
   limits?: Partial<GroupLimits>;
 }
 
@@ -75,7 +78,11 @@ export type Outcome =
   | { kind: 'expected'; seq: bigint }
   | { kind: 'busy'; seq: bigint; retryAfterMs: number };
 
+/** Where the scheduler says whose periods changed. */
+export const PERIOD_CHANNEL = 'usage_period';
 export const BEHIND_MS = 10_000;
+/** Longer than the longest window and the flush of meters and series together. */
+export const SERIES_BEHIND_MS = 4 * METERS_FLUSH_MS;
 const BEHIND_STREAMS_MAX = 64;
 /** State of a stream without a connection is kept for a node that comes back. */
 const IDLE_KEPT_MS = 10 * 60_000;
@@ -92,6 +99,8 @@ const FLUSH_REST_MAX_MS = 4_000;
 const CALM_MS = 50;
 /** How often the time of the next flush is looked at. */
 const TICK_MS = 100;
+/** How often periods that nobody needs are forgotten. */
+const SWEEP_MS = 10 * 60_000;
 /** Flushes may fail this long before the process says that it is not ready. */
 const FLUSH_LATE_MS = 10_000;
 const NOTHING_KNOWN: Known = { absentMeters: new Set(), absentTenants: new Set() };
@@ -103,6 +112,9 @@ export class Collector {
   private readonly loader: Loader;
   private readonly gate: Gate;
   private readonly streams = new Map<NodeId, Stream>();
+  /** Streams whose state is being read; not yet among `streams`. */
+  private readonly reading = new Set<Stream>();
+  private sweeping = false;
   /** One opening of a node at a time. */
   private readonly opening = new Map<NodeId, Promise<unknown>>();
   private readonly timers: NodeJS.Timeout[] = [];
@@ -131,6 +143,8 @@ export class Collector {
     this.timers.push(
       setInterval(() => this.tick(), Math.min(flushMs, TICK_MS)),
       setInterval(() => void this.adoptBehind(), behindMs),
+      setInterval(() => void this.forgetPeriods(), SWEEP_MS),
+      setInterval(() => void this.billReleases(), RELEASE_MS),
     );
     void this.adoptBehind();
   }
@@ -172,7 +186,7 @@ export class Collector {
       return { kind: 'expected', seq: stream.seq + 1n };
     }
     if (place === 'seen') return this.repeat(stream, received);
-    if (!this.commit.queue.fits(received.bytes)) {
+    if (!this.commit.queue.fits(received.bytes, stream.lane)) {
       this.options.metrics.rejected.inc({ reason: 'capacity' });
       return { kind: 'busy', seq: received.view.header.seq, retryAfterMs: BUSY_RETRY_MS };
     }
@@ -195,6 +209,11 @@ export class Collector {
       };
     }
     throw new AppError('unavailable', 'what the frame names keeps missing', { retryAfterMs: 1_000 });
+  }
+
+  /** A period was begun, ended or topped up by the scheduler. `key`: hex of tenant and subscription; '' for any. */
+  periodsChanged(key: string): void {
+    this.periods.forget(key);
   }
 
   /** Every meter of a node with its committed cumulatives, in pages. For an agent that lost its journal. */
@@ -235,9 +254,11 @@ export class Collector {
 
   /** Opens streams whose collector died between append and flush and whose node has not come back. */
   async adoptBehind(): Promise<number> {
-    const { pool, clock, log, behindMs = BEHIND_MS } = this.options;
+    const { pool, clock, log, behindMs = BEHIND_MS, seriesBehindMs = SERIES_BEHIND_MS } = this.options;
     try {
-      const rows = await run(pool, listBehind, [new Date(clock.now() - behindMs), BEHIND_STREAMS_MAX]);
+      const now = clock.now();
+      const before = [new Date(now - behindMs), new Date(now - seriesBehindMs)];
+      const rows = await run(pool, listBehind, [...before, BEHIND_STREAMS_MAX]);
       let count = 0;
       for (const { nodeId } of rows as { nodeId: NodeId }[]) {
         if (this.streams.has(nodeId) || this.opening.has(nodeId) || this.stopped) continue;
@@ -256,6 +277,35 @@ export class Collector {
       log.warn({ error }, 'streams that are behind could not be adopted');
       return 0;
     }
+  }
+
+  /** Bills quarantined usage that was released; returns how many rows. */
+  async billReleases(): Promise<number> {
+    const { pool, clock, log } = this.options;
+    try {
+      return await this.gate.run(() => billReleases(pool, clock, log));
+    } catch (error) {
+      log.warn({ error }, 'released usage could not be billed, it is tried again');
+      return 0;
+    }
+  }
+
+  /** Forgets the periods of customers that no stream shows any more, and those that ended long ago; returns how many. */
+  async forgetPeriods(): Promise<number> {
+    const now = this.options.clock.now();
+    if (this.sweeping || now - this.derive.flushedAtMs > FLUSH_LATE_MS) return 0;
+    this.sweeping = true;
+    try {
+      return await this.periods.sweep(() => this.users(), now, nextTurn);
+    } finally {
+      this.sweeping = false;
+    }
+  }
+
+  /** Those being read first: one that is done meanwhile is then found among the streams. */
+  private *users(): Generator<PeriodUser> {
+    for (const stream of this.reading) yield stream.subscriptions;
+    for (const stream of this.streams.values()) yield stream.subscriptions;
   }
 
   private tick(): void {
@@ -364,17 +414,15 @@ export class Collector {
       clock.now(),
     );
     stream.lastUsedMs = clock.monotonic();
-    const tenants = await run(pool, listTenants, [nodeId]);
-    const count = await replay(
-      pool,
-      this.loader,
-      this.periods,
-      clock,
-      stream,
-      tenants.map((t) => t.tenantId),
-    );
-    if (count > 0) this.options.log.info({ nodeId, count }, 'read frames above the watermark again');
-    this.streams.set(nodeId, stream);
+    this.reading.add(stream);
+    try {
+      const tenants = (await run(pool, listTenants, [nodeId])).map((t) => t.tenantId);
+      const count = await replay(pool, this.loader, this.periods, clock, stream, tenants);
+      if (count > 0) this.options.log.info({ nodeId, count }, 'read frames above the watermark again');
+      this.streams.set(nodeId, stream);
+    } finally {
+      this.reading.delete(stream);
+    }
     return stream;
   }
 
@@ -385,8 +433,8 @@ export class Collector {
     if (head === undefined) return null;
     const mark = { epoch: head.markEpoch, seq: head.markSeq };
     const end = { epoch: head.epoch, seq: head.seq };
-    const terms = { multiplierPerMille: 1000, linkMbps: 1 };
-    const marks = { counter: end, meter: mark };
+    const terms = { multipliers: [{ fromMs: -Infinity, perMille: 1000 }], linkMbps: 1 };
+    const marks = { counter: end, meter: mark, series: end };
     const stream = new Stream(
       nodeId,
       Buffer.from(idBytes(nodeId)),
@@ -467,6 +515,8 @@ export class Collector {
     this.options.metrics.rejected.inc({ reason: reasonOf(error.code) });
   }
 }
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** A connection that was replaced may not write into its successor's stream. */
 function requireSession(stream: Stream, session: Session): void {

@@ -1,8 +1,9 @@
-// Usage counters and meters out of committed frames: summed in memory per stream, flushed as sets at least every second.
+// Usage counters, meters and time series out of committed frames: summed in memory per stream, flushed as sets at least
+// every second (meters and series: every 30 s).
 // A flush is one transaction that moves each stream's watermark from where we left it (and only while the fence is ours)
 // before it writes that stream's sums, so every frame is counted exactly once: after a failed or unknown COMMIT the same
 // move is tried again, and a watermark that is not where we left it means that the stream is read again from the ledger.
-import type { Pool } from '@penstock/db/pool';
+import type { Client, Pool } from '@penstock/db/pool';
 import { withTransaction } from '@penstock/db/transaction';
 import type { Clock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
@@ -19,11 +20,14 @@ import {
   type NearLimit,
 } from './derive.store.js';
 import type { CollectorMetrics } from './metrics.js';
+import type { SeriesSums } from './series.js';
+import { addToSeries, seriesColumns } from './series.store.js';
 import { after, type Stream } from './stream.js';
+import { addToMonths, TenantSums } from './months.store.js';
 import type { Sums } from './subscriptions.js';
 
 export const FLUSH_MS = 1_000;
-/** Meters are flushed with the counters, but this often only. */
+/** Meters and series are flushed with the counters, but this often only. */
 export const METERS_FLUSH_MS = 30_000;
 /** One statement; a flush has as many as it needs. */
 const ROWS_MAX = 20_000;
@@ -37,6 +41,7 @@ interface Part {
   /** Meters to checkpoint: which, and what they stood at. */
   meters: number[] | null;
   columns: MeterColumns[];
+  series: SeriesSums | null;
 }
 
 export class Deriver {
@@ -54,7 +59,10 @@ export class Deriver {
     this.flushedAtMs = clock.now();
   }
 
-  /** Flushes what is committed of these streams; one flush at a time. Throws when the database fails. */
+  /**
+   * Flushes what is committed of these streams, series with the meters; one flush at a time. Throws when the database
+   * fails.
+   */
   flush(streams: Iterable<Stream>, withMeters: boolean): Promise<void> {
     const next = this.running.catch(() => undefined).then(() => this.flushAll([...streams], withMeters));
     this.running = next;
@@ -98,7 +106,7 @@ export class Deriver {
     }
   }
 
-  private async writeAll(client: Parameters<typeof addToCounters>[0], parts: readonly Part[], at: Date) {
+  private async writeAll(client: Client, parts: readonly Part[], at: Date) {
     const moved = await moveWatermarks(
       client,
       'counter',
@@ -114,23 +122,35 @@ export class Deriver {
           throw new Error('the meter watermark is not where the fence says');
         for (const columns of part.columns) await writeMeters(client, columns);
       }
+      await this.moveSeries(client, checkpoints);
     }
     const near: NearLimit[] = [];
     const crossings: Crossing[] = [];
+    const months = new TenantSums(this.periods);
     const order = this.periods.order();
     for (const sums of merge(
       good.map((p) => p.sums),
       order.length,
     )) {
       const sorted = sortByKey(sums, order);
+      months.add(sums);
       for (let i = 0; i < sorted.length; i += ROWS_MAX) {
         const found = await addToCounters(client, this.periods, sums, sorted.subarray(i, i + ROWS_MAX), at);
         near.push(...found);
         crossings.push(...this.crossed(found, sums));
       }
     }
+    await addToMonths(client, months);
+    for (const columns of seriesColumns(checkpoints.map((p) => ({ stream: p.move.stream, sums: p.series }))))
+      await addToSeries(client, columns);
     await writeCrossings(client, this.periods, crossings);
     return { moved, near, crossings };
+  }
+
+  private async moveSeries(client: Client, parts: readonly Part[]): Promise<void> {
+    const moves = parts.map((p) => ({ ...p.move, from: p.move.stream.seriesMark }));
+    const moved = await moveWatermarks(client, 'series', moves);
+    if (moved.size !== parts.length) throw new Error('the series watermark is not where the fence says');
   }
 
   /** Counters that this flush brought to their limit and that memory has not reported. */
@@ -145,6 +165,7 @@ export class Deriver {
       const crossed = row.billableBytes >= row.limitBytes && before < row.limitBytes;
       if (period < 0 || !crossed || this.periods.wasReported(period, row.limitBytes)) continue;
       crossings.push({
+        cause: 'crossing',
         period,
         observedBytes: row.billableBytes > row.observedBytes ? row.billableBytes : row.observedBytes,
       });
@@ -159,7 +180,7 @@ export class Deriver {
         this.periods.flushed(part.sums.period[i] as number, part.sums.billable[i] as number);
       }
       stream.counterMark = to;
-      if (part.meters !== null) stream.meterMark = to;
+      if (part.meters !== null) stream.meterMark = stream.seriesMark = to;
       return;
     }
     this.putBack(part);
@@ -175,6 +196,7 @@ export class Deriver {
   private putBack(part: Part): void {
     const { stream } = part.move;
     stream.subscriptions.rollBack(part.sums);
+    if (part.series !== null) stream.series.putBack(part.series);
     for (const meter of part.meters ?? []) stream.meters.change(meter);
     if (stream.ended !== null) forgetSums(stream, this.periods);
   }
@@ -209,6 +231,7 @@ function takePart(stream: Stream, withMeters: boolean): Part {
     sums: stream.subscriptions.takeSums(),
     meters,
     columns,
+    series: withMeters ? stream.series.take() : null,
   };
 }
 

@@ -57,6 +57,7 @@ export interface PeriodLoadRow {
   startedAt: Date;
   endsAt: Date | null;
   limitBytes: bigint | null;
+  awaitsUse: boolean;
   usedBytes: bigint;
 }
 
@@ -65,6 +66,7 @@ export const listPeriods = statement<PeriodLoadRow>(
   'usage_period.list',
   `SELECT p.tenant_id AS "tenantId", p.subscription_id AS "subscriptionId", p.period_id AS "periodId",
           p.started_at AS "startedAt", p.ends_at AS "endsAt", p.limit_bytes AS "limitBytes",
+          p.awaits_use AS "awaitsUse",
           greatest(p.observed_bytes, coalesce(c.billable_bytes, 0)) AS "usedBytes"
    FROM unnest($1::uuid[], $2::uuid[]) AS k (t, s)
    JOIN usage_period p ON p.tenant_id = k.t AND p.subscription_id = k.s AND (p.ends_at IS NULL OR p.ends_at > $3)

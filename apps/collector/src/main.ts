@@ -14,7 +14,7 @@ import { createMetrics } from '@penstock/service/metrics';
 import { startOpsServer } from '@penstock/service/ops-server';
 import { onShutdown } from '@penstock/service/shutdown';
 import { cannotStart } from '@penstock/service/start-failure';
-import { Collector } from './collector.js';
+import { Collector, PERIOD_CHANNEL } from './collector.js';
 import { collectorConfig, keyedSessions, WRITERS } from './config.js';
 import { collectorMetrics } from './metrics.js';
 import { findStanding, listRevoked } from './open.store.js';
@@ -61,7 +61,11 @@ async function start(): Promise<void> {
     async (serials) => (await run(pool, listRevoked, [serials])).map((row) => row.serial),
     log,
   );
-  const listener = listen(config.DATABASE_URL, [REVOKED_CHANNEL], () => void revocations.poke(), log);
+  const onNotify = (channel: string, payload: string): void => {
+    if (channel === PERIOD_CHANNEL) collector.periodsChanged(payload);
+    else void revocations.poke();
+  };
+  const listener = listen(config.DATABASE_URL, [REVOKED_CHANNEL, PERIOD_CHANNEL], onNotify, log);
   const ops = await startOpsServer({
     host: config.OPS_HOST,
     port: config.OPS_PORT,

@@ -1,4 +1,5 @@
 // A collector behind its real door (mTLS gRPC, real PostgreSQL) and a node that talks to it as the protocol says.
+import { listen } from '@penstock/db/listen';
 import { createPool, type Pool } from '@penstock/db/pool';
 import { run } from '@penstock/db/statement';
 import { systemClock } from '@penstock/domain/clock';
@@ -19,7 +20,7 @@ import { TestJournal, type SealedFrame } from '@penstock/testkit/journal';
 import type { TestDatabase } from '@penstock/testkit/postgres';
 import type { TestIdentity, TestTrust } from '@penstock/testkit/trust';
 import type { SeededUsageNode, UsageSeed } from '@penstock/testkit/usage-seed';
-import { Collector, type CollectorOptions } from '../src/collector.js';
+import { Collector, PERIOD_CHANNEL, type CollectorOptions } from '../src/collector.js';
 import { keyedSessions } from '../src/config.js';
 import { collectorMetrics } from '../src/metrics.js';
 import { findStanding } from '../src/open.store.js';
@@ -70,6 +71,8 @@ export async function startCollector(
     admit: async (peer) => requireGoodStanding(peer, (await run(pool, findStanding, [peer.serial]))[0]),
   });
   const port = await server.listen('127.0.0.1', 0);
+  const onNotify = (_channel: string, payload: string): void => collector.periodsChanged(payload);
+  const listener = listen(db.url('penstock_collector'), [PERIOD_CHANNEL], onNotify, log);
   if (options.timers !== false) collector.start();
   let over = false;
   return {
@@ -82,6 +85,7 @@ export async function startCollector(
       if (over) return;
       over = true;
       collector.abandon();
+      await listener.close();
       await server.close(0);
       await pool.end();
     },
@@ -89,6 +93,7 @@ export async function startCollector(
       if (over) return;
       over = true;
       await collector.stop();
+      await listener.close();
       await server.close(0);
       await pool.end();
     },

@@ -55,6 +55,16 @@ CREATE TABLE tenant_month (
   PRIMARY KEY (tenant_id, month)
 ) WITH (fillfactor = 60);
 
+-- The first day of the month at a moment in a zone. A zone that this server does not know counts as UTC: one tenant's
+-- setting must not stop everybody's flush.
+CREATE FUNCTION month_of(at timestamptz, zone text) RETURNS date LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN date_trunc('month', at AT TIME ZONE zone)::date;
+EXCEPTION WHEN invalid_parameter_value THEN
+  RETURN date_trunc('month', at AT TIME ZONE 'UTC')::date;
+END
+$$;
+
 -- Whether the month's pool is used up, as the scheduler last decided it.
 CREATE TABLE tenant_pool (
   tenant_id uuid PRIMARY KEY REFERENCES tenant (tenant_id),

@@ -13,7 +13,7 @@ const watch = statement<{ count: bigint }>(
      FROM tenant t
      LEFT JOIN tenant_pool p ON p.tenant_id = t.tenant_id
      LEFT JOIN tenant_month m ON m.tenant_id = t.tenant_id
-       AND m.month = date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date
+       AND m.month = month_of(statement_timestamp(), t.time_zone)
      CROSS JOIN LATERAL (
        SELECT t.limit_pool_bytes IS NOT NULL AND coalesce(m.billable_bytes, 0) >= t.limit_pool_bytes AS exceeded) d
      WHERE d.exceeded <> coalesce(p.exceeded, false)
