@@ -11,11 +11,25 @@ interface Rule {
 const everybody = roles;
 const staff = ['owner', 'admin', 'operator'] as const;
 const managers = ['owner', 'admin'] as const;
+const watchers = ['owner', 'admin', 'auditor'] as const;
 const owners = ['owner'] as const;
 
 export const permissions = {
   'tenant.read': { roles: everybody, platform: true },
   'tenant.create': { roles: managers, platform: true },
+  'tenant.update': { roles: managers, platform: true },
+  'tenant.suspend': { roles: managers, platform: true },
+  'own_tenant.read': { roles: everybody },
+  'own_tenant.update': { roles: managers },
+  'member.read': { roles: watchers },
+  'member.update': { roles: managers },
+  'member.delete': { roles: managers },
+  'invitation.read': { roles: watchers },
+  'invitation.create': { roles: managers },
+  'invitation.delete': { roles: managers },
+  'settings.read': { roles: everybody, platform: true },
+  'settings.update': { roles: owners, platform: true },
+  'audit.read': { roles: watchers },
   'plan.read': { roles: everybody },
   'plan.create': { roles: managers },
   'node_group.read': { roles: everybody },
@@ -34,6 +48,7 @@ export const permissions = {
   'device.delete': { roles: staff },
   'usage.read': { roles: everybody },
   'enforcement.read': { roles: everybody },
+  'event.read': { roles: everybody },
   'signing_key.read': { roles: owners, platform: true },
   'signing_key.rotate': { roles: owners, platform: true },
   'api_key.create': { roles: managers },

@@ -50,6 +50,7 @@ CREATE TABLE setting (
 
 -- NULL in rows made without a key or a trace: they are then no part of what was hashed.
 ALTER TABLE audit_log ADD COLUMN key_id uuid, ADD COLUMN trace_id text;
+CREATE INDEX audit_log_at ON audit_log (tenant_id, at);
 CREATE INDEX audit_log_action ON audit_log (tenant_id, action, seq);
 CREATE INDEX audit_log_entity ON audit_log (tenant_id, entity_id, seq) WHERE entity_id IS NOT NULL;
 CREATE INDEX audit_log_account ON audit_log (tenant_id, account_id, seq) WHERE account_id IS NOT NULL;

@@ -6,12 +6,15 @@ import { AppError } from '@penstock/domain/errors';
 import type { AccountId, KeyId, TenantId } from '@penstock/domain/ids';
 import type { Role } from '@penstock/domain/terms';
 import type { Permission } from '../permissions.js';
+import { clientAddress } from './client-address.js';
 
 /** Where a request came from, as the audit log keeps it. */
 export interface Origin {
   requestId: string;
   ip: string | null;
   userAgent: string | null;
+  /** Trace that the request belongs to (W3C traceparent). */
+  traceId?: string | null;
 }
 
 export interface Actor extends Origin {
@@ -34,14 +37,20 @@ export interface ActingRequest extends FastifyRequest {
 }
 
 const USER_AGENT_MAX = 200;
+const TRACEPARENT = /^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/;
 
 export function originOf(request: FastifyRequest): Origin {
   const agent = request.headers['user-agent'];
   return {
     requestId: request.id,
-    ip: request.ip.replace(/^::ffff:/, ''),
+    ip: clientAddress(request.ip),
     userAgent: agent === undefined ? null : agent.slice(0, USER_AGENT_MAX),
+    traceId: traceOf(request.headers['traceparent']),
   };
+}
+
+function traceOf(header: string | string[] | undefined): string | null {
+  return typeof header === 'string' ? (TRACEPARENT.exec(header)?.[1] ?? null) : null;
 }
 
 /** The actor of a guarded route. */

@@ -1,6 +1,7 @@
 // The platform tenant and its first owner. The link's hash is the only trace of it; it is used up by the transaction
 // that makes the owner.
 import type { AccountId, TenantId } from '@penstock/domain/ids';
+import { nameKey } from '@penstock/domain/name-key';
 import { run, statement, type Runner } from '@penstock/db/statement';
 
 const lockPlatform = statement(
@@ -13,7 +14,7 @@ const selectPlatform = statement<{ tenantId: TenantId }>(
 );
 const insertPlatformTenant = statement(
   'platform.insert_tenant',
-  `INSERT INTO tenant (tenant_id, name, kind) VALUES ($1, $2, 'platform')`,
+  `INSERT INTO tenant (tenant_id, name, name_key, kind) VALUES ($1, $2, $3, 'platform')`,
 );
 const insertPlatform = statement('platform.insert', `INSERT INTO platform (tenant_id) VALUES ($1)`);
 
@@ -27,7 +28,7 @@ export async function findPlatform(client: Runner): Promise<TenantId | null> {
 }
 
 export async function insertPlatformRows(client: Runner, tenantId: TenantId, name: string): Promise<void> {
-  await run(client, insertPlatformTenant, [tenantId, name]);
+  await run(client, insertPlatformTenant, [tenantId, name, nameKey(name)]);
   await run(client, insertPlatform, [tenantId]);
 }
 
@@ -71,7 +72,8 @@ export async function useSetupLink(client: Runner, hash: Buffer, at: Date): Prom
 
 const insertAccountRow = statement(
   'account.insert',
-  `INSERT INTO account (account_id, email, display_name, password_hash, created_at) VALUES ($1, $2, $3, $4, $5)`,
+  `INSERT INTO account (account_id, email, email_key, display_name, password_hash, created_at)
+   VALUES ($1, $2, $3, $4, $5, $6)`,
 );
 const insertOwnerRow = statement(
   'member.insert_owner',
@@ -79,7 +81,7 @@ const insertOwnerRow = statement(
 );
 const renameTenantRow = statement(
   'tenant.rename',
-  `UPDATE tenant SET name = $2, version = version + 1 WHERE tenant_id = $1`,
+  `UPDATE tenant SET name = $2, name_key = $3, version = version + 1 WHERE tenant_id = $1`,
 );
 
 export interface NewOwner {
@@ -96,10 +98,10 @@ export async function insertOwner(
   at: Date,
 ): Promise<void> {
   const { accountId, email, displayName, passwordHash } = owner;
-  await run(client, insertAccountRow, [accountId, email, displayName, passwordHash, at]);
+  await run(client, insertAccountRow, [accountId, email, nameKey(email), displayName, passwordHash, at]);
   await run(client, insertOwnerRow, [tenantId, accountId, at]);
 }
 
 export async function renameTenant(client: Runner, tenantId: TenantId, name: string): Promise<void> {
-  await run(client, renameTenantRow, [tenantId, name]);
+  await run(client, renameTenantRow, [tenantId, name, nameKey(name)]);
 }
