@@ -16,6 +16,8 @@ export const configSchema = z.object({
   DATA_KEY: secretKey,
   CA_DIR: z.string(),
   HEARTBEAT_MS: z.coerce.number().int().min(500).max(60_000).default(5_000),
+  /** A node whose certificate ran out longer ago waits for an admin's approval; 0: each one does, 720: none. */
+  REATTEST_AUTOMATIC_HOURS: z.coerce.number().int().min(0).max(720).default(168),
   /** Length of a window on the nodes. */
   WINDOW_MS: z.coerce.number().int().min(1_000).max(60_000).default(5_000),
 });

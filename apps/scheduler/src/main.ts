@@ -45,7 +45,8 @@ async function start(): Promise<void> {
     channels: { [REVOKED_CHANNEL]: () => void revocations.poke() },
   });
   const { pool, streams } = scheduler;
-  const identity = identityService({ pool, ca, clock, log, metrics });
+  const reattestAutomaticMs = config.REATTEST_AUTOMATIC_HOURS * 3_600_000;
+  const identity = identityService({ pool, ca, clock, log, metrics, reattestAutomaticMs });
   const onRevoked = (nodeId: NodeId): void => {
     streams.closeNode(nodeId, 'revoked', new AppError('certificate_revoked', 'the node is revoked'));
     edge.closePeer(nodeId);

@@ -3,7 +3,7 @@ import { createPrivateKey, sign, X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { AppError } from '@penstock/domain/errors';
 import type { NodeId } from '@penstock/domain/ids';
-import { makeCsr, newKeyPair, privateKeyPem, type KeyPair } from '@penstock/rpc/certificates';
+import { makeCsr, publicKeyHash, newKeyPair, privateKeyPem, type KeyPair } from '@penstock/rpc/certificates';
 import { callUnary, connect, openBidi } from '@penstock/rpc/client';
 import { bidi } from '@penstock/rpc/handlers';
 import { pemOf, type TlsMaterial } from '@penstock/rpc/trust';
@@ -91,18 +91,22 @@ async function renewed(node: Node, keys: KeyPair = newKeyPair()): Promise<Node> 
   return nodeOf(node.nodeId, keys, certificates);
 }
 
+async function askReattest(
+  node: Node,
+  keys: KeyPair,
+  signer: KeyPair = node.keys,
+): Promise<{ certificates: Uint8Array[]; pending: boolean }> {
+  const [client, csr] = [enrollEdge(), await makeCsr(keys)];
+  const proof = sign('sha256', csr, createPrivateKey(privateKeyPem(signer)));
+  return callUnary(client, client.reattest, { certificate: node.leaf, csr, proof });
+}
+
 async function reattested(
   node: Node,
   keys: KeyPair = newKeyPair(),
   signer: KeyPair = node.keys,
 ): Promise<Node> {
-  const [client, csr] = [enrollEdge(), await makeCsr(keys)];
-  const proof = sign('sha256', csr, createPrivateKey(privateKeyPem(signer)));
-  const { certificates, pending } = await callUnary(client, client.reattest, {
-    certificate: node.leaf,
-    csr,
-    proof,
-  });
+  const { certificates, pending } = await askReattest(node, keys, signer);
   expect(pending).toBe(false);
   return nodeOf(node.nodeId, keys, certificates);
 }
@@ -218,10 +222,10 @@ describe('renewal', () => {
 });
 
 describe('re-attestation', () => {
-  test('is the way back for a certificate that expired less than 30 days ago', async () => {
+  test('is the way back for a certificate that expired less than a week ago', async () => {
     const node = await enrolled();
     expect(await codeOf(reattested(node))).toBe('failed_precondition');
-    await age(node, 30 * DAY_MS);
+    await age(node, 8 * DAY_MS - HOUR_MS);
     const back = await reattested(node);
     expect((await renewed(back)).nodeId).toBe(node.nodeId);
     expect(await codeOf(reattested(node))).toBe('certificate_superseded');
@@ -235,6 +239,45 @@ describe('re-attestation', () => {
     expect(await codeOf(reattested({ ...node, leaf: Buffer.from('nonsense') }))).toBe('certificate_invalid');
     await age(node, 30 * DAY_MS);
     expect(await codeOf(reattested(node))).toBe('certificate_invalid');
+  });
+
+  test('after that waits until an admin approves that very key, up to 30 days', async () => {
+    const node = await enrolled();
+    await age(node, 30 * DAY_MS);
+    const [mine, thief] = [newKeyPair(), newKeyPair()];
+    const pending = { certificates: [], pending: true };
+    const approve = (hash: Buffer): Promise<unknown> =>
+      edges.pool.query(
+        'UPDATE reattest_request SET approved_at = $3 WHERE node_id = $1 AND public_key_hash = $2',
+        [node.nodeId, hash, new Date(edges.clock.now())],
+      );
+    expect(await askReattest(node, mine)).toEqual(pending);
+    await approve(publicKeyHash(mine.publicKey));
+    // Whoever holds the old key too neither uses nor replaces what was approved.
+    expect(await askReattest(node, thief)).toEqual(pending);
+    expect((await rows(node.nodeId)).length).toBe(1);
+    const back = await reattested(node, mine);
+    expect((await renewed(back)).nodeId).toBe(node.nodeId);
+    expect(await codeOf(askReattest(node, mine))).toBe('certificate_superseded');
+    const left = await edges.pool.query('SELECT FROM reattest_request WHERE node_id = $1', [node.nodeId]);
+    expect(left.rowCount).toBe(0);
+  });
+
+  test('waits again when the approval is a day old, and for good when the node is revoked', async () => {
+    const node = await enrolled();
+    await age(node, 20 * DAY_MS);
+    const keys = newKeyPair();
+    expect(await askReattest(node, keys)).toMatchObject({ pending: true });
+    await edges.pool.query('UPDATE reattest_request SET approved_at = $2 WHERE node_id = $1', [
+      node.nodeId,
+      new Date(edges.clock.now() - DAY_MS),
+    ]);
+    expect(await askReattest(node, keys)).toMatchObject({ pending: true });
+    const client = admin();
+    await callUnary(client, client.revokeNode, { nodeId: node.nodeId, reason: 'lost' });
+    expect(await codeOf(askReattest(node, keys))).toBe('certificate_revoked');
+    const left = await edges.pool.query('SELECT FROM reattest_request WHERE node_id = $1', [node.nodeId]);
+    expect(left.rowCount).toBe(0);
   });
 
   test('asked again with the same key gives the same certificate', async () => {

@@ -29,12 +29,16 @@ export interface ServingInbound {
   settings: Record<string, unknown>;
 }
 
-// The same nodes that the scheduler assigns: active ones of the plan's groups, shared or the tenant's own.
+// The same nodes that the scheduler assigns: active ones of the plan's groups, shared or the tenant's own, and those in
+// drain that serve it already.
 const selectInbounds = statement<ServingInbound>(
   'access.inbounds',
   `SELECT n.node_id AS "nodeId", n.name AS "nodeName", n.address, i.tag, i.engine, i.port, i.settings
      FROM node n JOIN inbound i ON i.node_id = n.node_id
-    WHERE n.state = 'active' AND (n.owner_tenant_id IS NULL OR n.owner_tenant_id = $1)
+    WHERE (n.state = 'active' OR n.state = 'drain' AND EXISTS (
+             SELECT FROM assignment a WHERE a.tenant_id = $1 AND a.node_id = n.node_id AND a.subscription_id = $2
+                AND a.ended_at IS NULL))
+      AND (n.owner_tenant_id IS NULL OR n.owner_tenant_id = $1)
       AND EXISTS (SELECT FROM subscription s
                     JOIN plan_node_group g ON g.tenant_id = s.tenant_id AND g.plan_id = s.plan_id
                     JOIN node_group_node m ON m.node_group_id = g.node_group_id

@@ -130,8 +130,7 @@ async function reattest(deps: RenewalDeps): Promise<NodeIdentity> {
       const proof = sign('sha256', csr, privateKey);
       const request = { certificate, csr, proof };
       const answer = await callUnary(client, client.reattest, request, { deadlineMs: CALL_DEADLINE_MS });
-      if (answer.pending)
-        throw new AppError('failed_precondition', 'waiting for an admin to approve this node');
+      if (answer.pending) throw new AppError('pending', 'waiting for an admin to approve this node');
       return answer.certificates;
     });
   } catch (error) {

@@ -37,6 +37,8 @@ export interface IdentityDeps {
   clock: Clock;
   log: Logger;
   metrics: Metrics;
+  /** Policy of re-attestation; REATTEST_AUTOMATIC_MS when absent. */
+  reattestAutomaticMs?: number;
   /** Tries of one address at the enrollment edge; ENROLL_LIMIT when absent. */
   enrollLimit?: LimitRule;
 }
@@ -90,10 +92,14 @@ export function identityService(deps: IdentityDeps): IdentityServiceServer {
     reattest: unary<ReattestRequest, ReattestResponse>(
       async ({ certificate, csr, proof }, { address, requestId }) => {
         requireRoom(address);
-        const certificates = await reattest(deps, certificate, csr, proof);
+        const { nodeId, chain } = await reattest(deps, certificate, csr, proof, address);
+        if (chain === null) {
+          log.warn({ nodeId, requestId, peerAddr: address }, 'a node waits for an admin to approve it again');
+          return { certificates: [], pending: true };
+        }
         issued.inc({ kind: 'reattested' });
-        log.info({ requestId, peerAddr: address }, 'node attested again');
-        return { certificates, pending: false };
+        log.info({ nodeId, requestId, peerAddr: address }, 'node attested again');
+        return { certificates: chain, pending: false };
       },
     ),
     renew: unary<RenewRequest, RenewResponse>(async ({ csr }, { peer, requestId }) => {

@@ -19,6 +19,8 @@ export interface IdentityContext {
   pool: Pool;
   ca: Ca;
   clock: Clock;
+  /** How long after its certificate ran out a node gets another without being asked about; REATTEST_AUTOMATIC_MS when absent. */
+  reattestAutomaticMs?: number;
 }
 
 export interface Enrolled {
@@ -32,6 +34,13 @@ export interface Enrolled {
 export const SAME_KEY_MS = 5 * 60_000;
 /** A certificate that expired longer ago needs a new join token. */
 export const REATTEST_MS = 30 * 24 * 3_600_000;
+/**
+ * A node that was cut off for a week comes back by itself, since it holds a week's usage. After that somebody has to say
+ * that it is still the machine it was.
+ */
+export const REATTEST_AUTOMATIC_MS = 7 * 24 * 3_600_000;
+/** An admin's approval is good for this long. */
+export const REATTEST_APPROVAL_MS = 24 * 3_600_000;
 const CERTIFICATE_BYTES_MAX = 8192;
 const PROOF_BYTES_MAX = 80;
 
@@ -95,20 +104,23 @@ function again({ ca, clock }: IdentityContext, earlier: StoredCertificate, publi
 
 /** Throws certificate_revoked, certificate_superseded, certificate_invalid or invalid_input. */
 export async function renew(context: IdentityContext, peer: NodePeer, csr: Uint8Array): Promise<Buffer[]> {
-  return follow(context, peer.serial, peer.nodeId, csr, (own) => requireGoodStanding(peer, own));
+  const chain = await follow(context, peer.serial, peer.nodeId, csr, (own) => requireGoodStanding(peer, own));
+  if (chain === null) throw new AppError('internal', 'a renewal waits for nobody');
+  return chain;
 }
 
 /**
- * The way back for a node that slept past its certificate: it proves the old key over the new request. Without an
- * approval of its own for now: allowed when the certificate expired less than 30 days ago, neither it nor the node is
- * revoked, and nothing newer was issued.
+ * The way back for a node that slept past its certificate: it proves the old key over the new request. Allowed when the
+ * certificate expired less than 30 days ago, neither it nor the node is revoked, and nothing newer was issued; by itself
+ * for a week, then an admin approves the new key. null: nobody has yet, ask again with the same key.
  */
 export async function reattest(
   context: IdentityContext,
   certificate: Uint8Array,
   csr: Uint8Array,
   proof: Uint8Array,
-): Promise<Buffer[]> {
+  address: string,
+): Promise<{ nodeId: NodeId; chain: Buffer[] | null }> {
   const serial = serialOf(certificate);
   const known = await store.findCertificate(context.pool, serial);
   if (known === undefined) throw new AppError('certificate_invalid', 'the certificate is not known');
@@ -119,7 +131,7 @@ export async function reattest(
   if (proof.length > PROOF_BYTES_MAX || !verify('sha256', csr, oldKey, proof)) {
     throw new AppError('certificate_invalid', 'the proof by the old key is wrong', { field: 'proof' });
   }
-  return follow(context, serial, known.nodeId, csr, (own) => {
+  const requireOwn = (own: StoredCertificate | undefined): void => {
     if (own === undefined) throw new AppError('certificate_invalid', 'the certificate is not known');
     if (own.revokedAt !== null) throw new AppError('certificate_revoked', 'the certificate is revoked');
     const expiredMs = context.clock.now() - own.notAfter.getTime();
@@ -130,17 +142,31 @@ export async function reattest(
         'the certificate expired too long ago: a new join token is needed',
       );
     }
-  });
+  };
+  const now = new Date(context.clock.now());
+  const isApproved: Approval = async (client, own, publicKeyHash) => {
+    const automaticMs = context.reattestAutomaticMs ?? REATTEST_AUTOMATIC_MS;
+    if (now.getTime() - own.notAfter.getTime() < automaticMs) return true;
+    const approvedAfter = new Date(now.getTime() - REATTEST_APPROVAL_MS);
+    const ask = { nodeId: own.nodeId, publicKeyHash, expiredAt: own.notAfter, address, now, approvedAfter };
+    return store.isReattestApproved(client, ask);
+  };
+  const chain = await follow(context, serial, known.nodeId, csr, requireOwn, isApproved);
+  return { nodeId: known.nodeId, chain };
 }
 
-/** The next certificate of a node after the one with `serial`, for a new key. */
+/** Whether the certificate may be followed by one for this key now; what it writes is kept when not. */
+type Approval = (client: Client, own: StoredCertificate, publicKeyHash: Buffer) => Promise<boolean>;
+
+/** The next certificate of a node after the one with `serial`, for a new key; null: not approved yet. */
 async function follow(
   context: IdentityContext,
   serial: Buffer,
   nodeId: NodeId,
   csr: Uint8Array,
   requireOwn: (own: StoredCertificate | undefined) => void,
-): Promise<Buffer[]> {
+  isApproved?: Approval,
+): Promise<Buffer[] | null> {
   const { pool, ca, clock } = context;
   const publicKey = await publicKeyOfCsr(csr);
   const keyHash = publicKeyHash(publicKey);
@@ -160,10 +186,13 @@ async function follow(
     if (own?.publicKeyHash.equals(keyHash) === true) {
       throw new AppError('invalid_input', 'a new certificate needs a new key', { field: 'csr' });
     }
+    if (isApproved !== undefined && own !== undefined && !(await isApproved(client, own, keyHash)))
+      return null;
     await store.insertRenewed(client, nodeId, issued, new Date(clock.now()));
+    await store.deleteReattestRequest(client, nodeId);
     return issued.der;
   });
-  return ca.chainOf(der, new X509Certificate(der));
+  return der === null ? null : ca.chainOf(der, new X509Certificate(der));
 }
 
 function serialOf(certificate: Uint8Array): Buffer {

@@ -127,6 +127,43 @@ export async function insertRenewed(
   await run(db, insertFollowing, [serial, nodeId, publicKeyHash, der, notBefore, notAfter, now]);
 }
 
+// One request a node; an approval is for the key that it was given for, and no other key takes its place while it is good.
+const askReattest = statement<{ approved: boolean }>(
+  'identity.ask_reattest',
+  `INSERT INTO reattest_request AS r (node_id, public_key_hash, expired_at, asked_at, address)
+   VALUES ($1, $2, $3, $4, $5)
+   ON CONFLICT (node_id) DO UPDATE SET public_key_hash = excluded.public_key_hash, expired_at = excluded.expired_at,
+     asked_at = excluded.asked_at, address = excluded.address,
+     approved_at = CASE WHEN r.public_key_hash = excluded.public_key_hash THEN r.approved_at END,
+     approved_by = CASE WHEN r.public_key_hash = excluded.public_key_hash THEN r.approved_by END
+   WHERE r.public_key_hash = excluded.public_key_hash OR r.approved_at IS NULL OR r.approved_at <= $6
+   RETURNING coalesce(r.approved_at > $6, false) AS approved`,
+);
+
+export interface ReattestAsk {
+  nodeId: NodeId;
+  publicKeyHash: Buffer;
+  expiredAt: Date;
+  /** Of the node, as far as the edge knows it. */
+  address: string;
+  now: Date;
+  /** An approval from before this is too old. */
+  approvedAfter: Date;
+}
+
+/** Notes that the node asks for a certificate for this key; true when an admin has approved this very key. */
+export async function isReattestApproved(db: Client, ask: ReattestAsk): Promise<boolean> {
+  const { nodeId, publicKeyHash, expiredAt, now, address, approvedAfter } = ask;
+  const values = [nodeId, publicKeyHash, expiredAt, now, address, approvedAfter];
+  return (await run(db, askReattest, values))[0]?.approved === true;
+}
+
+const endReattest = statement('identity.end_reattest', 'DELETE FROM reattest_request WHERE node_id = $1');
+
+export async function deleteReattestRequest(db: Client, nodeId: NodeId): Promise<void> {
+  await run(db, endReattest, [nodeId]);
+}
+
 const revokeCertificates = statement<{ serial: Buffer }>(
   'identity.revoke_certificates',
   `UPDATE certificate SET revoked_at = $2, revoke_reason = $3
@@ -134,7 +171,7 @@ const revokeCertificates = statement<{ serial: Buffer }>(
 );
 const revokeNodeRow = statement<Record<string, never>>(
   'identity.revoke_node',
-  `UPDATE node SET state = 'revoked' WHERE node_id = $1 AND state <> 'revoked'`,
+  `UPDATE node SET state = 'revoked', version = version + 1 WHERE node_id = $1 AND state <> 'revoked'`,
 );
 const notifyRevoked = statement<Record<string, unknown>>(
   'identity.notify_revoked',
@@ -152,6 +189,7 @@ const insertNodeChange = statement(
 export async function revokeAll(db: Client, nodeId: NodeId, reason: string, now: Date): Promise<number> {
   const revoked = await run(db, revokeCertificates, [nodeId, now, reason]);
   await run(db, revokeNodeRow, [nodeId]);
+  await run(db, endReattest, [nodeId]);
   await run(db, insertNodeChange, [nodeId, newId()]);
   await run(db, notifyRevoked, [REVOKED_CHANNEL, nodeId]);
   return revoked.length;

@@ -55,6 +55,13 @@ const lockNodes = statement(
          ORDER BY a.node_id OFFSET 0) n`,
 );
 
+// A device keeps an address that lies in the node's subnets as they are now. The first host of each is the node's own.
+/** SQL over a row `x` of node_address. */
+export const KEPT_ADDRESS = `EXISTS (
+  SELECT FROM inbound i CROSS JOIN LATERAL jsonb_array_elements_text(i.settings -> 'subnets') AS e (subnet)
+  WHERE i.node_id = x.node_id AND i.engine = 'wireguard' AND x.address << e.subnet::cidr
+    AND x.address <> host(network(e.subnet::cidr))::inet + 1)`;
+
 const releaseAddresses = statement(
   'placement.release_addresses',
   `UPDATE node_address x SET released_at = statement_timestamp()
@@ -63,8 +70,7 @@ const releaseAddresses = statement(
    JOIN device d ON d.tenant_id = s.tenant_id AND d.subscription_id = s.subscription_id
    JOIN assignment a ON a.tenant_id = s.tenant_id AND a.subscription_id = s.subscription_id
    WHERE x.node_id = a.node_id AND x.device_id = d.device_id AND x.released_at IS NULL
-     AND (d.removed_at IS NOT NULL OR a.ended_at IS NOT NULL OR NOT 'wireguard' = ANY (s.engines)
-          OR NOT EXISTS (SELECT FROM inbound i WHERE i.node_id = a.node_id AND i.engine = 'wireguard'))`,
+     AND (d.removed_at IS NOT NULL OR a.ended_at IS NOT NULL OR NOT 'wireguard' = ANY (s.engines) OR NOT ${KEPT_ADDRESS})`,
 );
 
 // Devices that should have an address on a node and have none.
@@ -84,7 +90,7 @@ const retakeAddresses = statement(
   `UPDATE node_address x SET released_at = NULL
    FROM (SELECT DISTINCT ON (w.node_id, w.device_id) o.node_id, o.address
          FROM (${WANTING}) w
-         JOIN node_address o ON o.node_id = w.node_id AND o.device_id = w.device_id
+         JOIN (SELECT x.* FROM node_address x WHERE ${KEPT_ADDRESS}) o ON o.node_id = w.node_id AND o.device_id = w.device_id
          ORDER BY w.node_id, w.device_id, o.released_at DESC) back
    WHERE x.node_id = back.node_id AND x.address = back.address`,
 );

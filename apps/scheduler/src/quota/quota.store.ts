@@ -4,6 +4,7 @@
 import { run, statement, type Runner } from '@penstock/db/statement';
 import type { NodeId, PlanId, SubscriptionId, TenantId } from '@penstock/domain/ids';
 import type { AdminState, EffectiveState, Engine } from '@penstock/domain/terms';
+import { KEPT_ADDRESS } from '../placement/placement.store.js';
 
 export interface Keys {
   tenantIds: TenantId[];
@@ -38,7 +39,7 @@ export interface SubscriptionFacts {
   counterBytes: bigint;
   /** A period is missing, ends soon, or its limit or end is not what the subscription says. */
   periodDue: boolean;
-  /** Nodes that should serve it, and nodes that do. Sorted. */
+  /** Nodes that should serve it, and nodes that do. Sorted. A node in drain goes on with those that it serves. */
   wantedNodes: NodeId[];
   assignedNodes: NodeId[];
   /** A device lacks its address on a wanted node, or has one where it should not. */
@@ -98,7 +99,10 @@ const findFacts = statement<SubscriptionFacts>(
      FROM plan_node_group g
      JOIN node_group_node m ON m.node_group_id = g.node_group_id
      JOIN node n ON n.node_id = m.node_id
-     WHERE g.tenant_id = s.tenant_id AND g.plan_id = s.plan_id AND s.admin_state <> 'deleted' AND n.state = 'active'
+     WHERE g.tenant_id = s.tenant_id AND g.plan_id = s.plan_id AND s.admin_state <> 'deleted'
+       AND (n.state = 'active' OR n.state = 'drain' AND EXISTS (
+         SELECT FROM assignment a WHERE a.tenant_id = s.tenant_id AND a.node_id = n.node_id
+           AND a.subscription_id = s.subscription_id AND a.ended_at IS NULL))
        AND (n.owner_tenant_id IS NULL OR n.owner_tenant_id = s.tenant_id)
        AND EXISTS (SELECT FROM inbound i WHERE i.node_id = n.node_id AND i.engine = ANY (s.engines))) wanted ON true
    LEFT JOIN LATERAL (
@@ -108,11 +112,12 @@ const findFacts = statement<SubscriptionFacts>(
    CROSS JOIN LATERAL (
      SELECT EXISTS (
        SELECT FROM device d CROSS JOIN unnest(assigned.ever || wanted.nodes) AS n (node_id)
+       CROSS JOIN LATERAL (
+         SELECT coalesce(bool_or(${KEPT_ADDRESS}), false) AS kept, coalesce(bool_or(NOT ${KEPT_ADDRESS}), false) AS outside
+         FROM node_address x WHERE x.node_id = n.node_id AND x.device_id = d.device_id AND x.released_at IS NULL) h
        WHERE d.tenant_id = s.tenant_id AND d.subscription_id = s.subscription_id
-         AND (d.removed_at IS NULL AND coalesce(n.node_id = ANY (wanted.nodes), false) AND 'wireguard' = ANY (s.engines)
-              AND EXISTS (SELECT FROM inbound i WHERE i.node_id = n.node_id AND i.engine = 'wireguard'))
-             <> EXISTS (SELECT FROM node_address x
-                        WHERE x.node_id = n.node_id AND x.device_id = d.device_id AND x.released_at IS NULL)) AS due
+         AND (h.outside OR h.kept <> (d.removed_at IS NULL AND coalesce(n.node_id = ANY (wanted.nodes), false) AND 'wireguard' = ANY (s.engines)
+              AND EXISTS (SELECT FROM inbound i WHERE i.node_id = n.node_id AND i.engine = 'wireguard')))) AS due
    ) address`,
 );
 
