@@ -33,7 +33,7 @@ export interface MarkMove {
 /** Moves watermarks; returns the nodes whose watermark moved. */
 export async function moveWatermarks(
   client: Client,
-  kind: 'counter' | 'meter',
+  kind: 'counter' | 'meter' | 'series',
   moves: readonly MarkMove[],
 ): Promise<Set<string>> {
   const nodes = moves.map((m) => m.stream.nodeId);

@@ -1,6 +1,7 @@
 // SQL of opening a stream: the head is locked, the fence raised, the watermarks take the new fence with it. Whoever
 // held the stream before can then neither append nor flush.
 import { statement } from '@penstock/db/statement';
+import type { NodeTerms } from './stream.js';
 
 export interface HeadRow {
   epoch: number;
@@ -38,23 +39,27 @@ export const insertHead = statement<{ fence: bigint }>(
    VALUES ($1, $2, 0, $3, 1, $4, $5) RETURNING fence`,
 );
 
-/** Takes the stream over, in a new epoch when $2 is another one than the head's. */
+/** Takes the stream over, in a new epoch when $2 is another one than the head's; $4: and lets a frozen one go on. */
 export const raiseFence = statement<{ fence: bigint }>(
   'stream_head.raise_fence',
-  `UPDATE stream_head SET fence = fence + 1, holder = $3, epoch = $2, seq = CASE WHEN epoch = $2 THEN seq ELSE 0 END
+  `UPDATE stream_head SET fence = fence + 1, holder = $3, epoch = $2, seq = CASE WHEN epoch = $2 THEN seq ELSE 0 END,
+     frozen_at = CASE WHEN $4 THEN NULL ELSE frozen_at END, frozen_reason = CASE WHEN $4 THEN NULL ELSE frozen_reason END
    WHERE node_id = $1 RETURNING fence`,
 );
 
 export interface MarkRow {
-  kind: 'counter' | 'meter';
+  kind: 'counter' | 'meter' | 'series';
   epoch: number;
   seq: bigint;
 }
 
+// The series of a stream that is older than they are begin at its meters' checkpoint: below it nothing can be read again.
 export const raiseMarks = statement<MarkRow>(
   'stream_watermark.raise_fence',
   `INSERT INTO stream_watermark AS w (node_id, kind, epoch, seq, fence)
-   SELECT $1, kind, 1, 0, $2 FROM unnest(ARRAY['counter', 'meter']) AS kind ORDER BY kind
+   SELECT $1, k.kind, coalesce(m.epoch, 1), coalesce(m.seq, 0), $2
+   FROM unnest(ARRAY['counter', 'meter', 'series']) AS k (kind)
+   LEFT JOIN stream_watermark m ON m.node_id = $1 AND m.kind = 'meter' ORDER BY k.kind
    ON CONFLICT (node_id, kind) DO UPDATE SET fence = excluded.fence
    RETURNING w.kind, w.epoch, w.seq`,
 );
@@ -72,7 +77,8 @@ export const findFrame = statement<FrameRow>(
 
 export interface NodeRow {
   state: string;
-  multiplierPerMille: number;
+  multiplierFromMs: number[];
+  multiplierPerMille: number[];
   linkMbps: number;
   /** The current epoch has a gap. */
   gap: boolean;
@@ -80,10 +86,25 @@ export interface NodeRow {
 
 export const findNode = statement<NodeRow>(
   'node.find_for_stream',
-  `SELECT n.state, n.multiplier_per_mille AS "multiplierPerMille", n.link_mbps AS "linkMbps",
+  `SELECT n.state, n.link_mbps AS "linkMbps", h.from_ms AS "multiplierFromMs", h.per_mille AS "multiplierPerMille",
           EXISTS (SELECT FROM loss_mark m WHERE m.node_id = n.node_id AND m.epoch = $2 AND m.kind = 'record_lost') AS gap
-   FROM node n WHERE n.node_id = $1`,
+   FROM node n CROSS JOIN LATERAL (
+     SELECT array_agg((extract(epoch FROM m.from_at) * 1000)::float8 ORDER BY m.from_at) AS from_ms,
+            array_agg(m.per_mille ORDER BY m.from_at) AS per_mille
+     FROM node_multiplier m WHERE m.node_id = n.node_id AND m.from_at >= coalesce(
+       (SELECT max(o.from_at) FROM node_multiplier o
+        WHERE o.node_id = n.node_id AND o.from_at <= statement_timestamp() - interval '40 days'), '-infinity')) h
+   WHERE n.node_id = $1`,
 );
+
+/** The history reaches back as far as a frame's usage may. */
+export function termsOf(node: NodeRow): NodeTerms {
+  const multipliers = node.multiplierFromMs.map((fromMs, i) => ({
+    fromMs,
+    perMille: node.multiplierPerMille[i] as number,
+  }));
+  return { multipliers, linkMbps: node.linkMbps };
+}
 
 /** All tenants that a node serves or served. */
 export const listTenants = statement<{ tenantId: string }>(
@@ -108,16 +129,26 @@ export const freezeStream = statement<{ nodeId: string }>(
    RETURNING node_id AS "nodeId"`,
 );
 
+/** Takes the wish that a frozen stream goes on; it counts for the freeze that it names. */
+export const takeRelease = statement<{ frozenAt: Date }>(
+  'stream_release.take',
+  'DELETE FROM stream_release WHERE node_id = $1 RETURNING frozen_at AS "frozenAt"',
+);
+
 export interface BehindRow {
   nodeId: string;
 }
 
-/** Streams whose derived state is behind and that nobody has touched since $1: their collector is gone. */
+/**
+ * Streams whose derived state is behind and that nobody has touched since $1 (counters) or $2 (series, which a living
+ * collector flushes less often): their collector is gone.
+ */
 export const listBehind = statement<BehindRow>(
   'stream_head.behind',
-  `SELECT h.node_id AS "nodeId" FROM stream_head h JOIN stream_watermark w ON w.node_id = h.node_id AND w.kind = 'counter'
-   WHERE (w.epoch, w.seq) < (h.epoch, h.seq) AND h.seq > 0 AND h.accepted_at < $1
-   ORDER BY h.node_id LIMIT $2`,
+  `SELECT DISTINCT h.node_id AS "nodeId" FROM stream_head h JOIN stream_watermark w ON w.node_id = h.node_id
+   WHERE (w.epoch, w.seq) < (h.epoch, h.seq) AND h.seq > 0
+     AND h.accepted_at < CASE w.kind WHEN 'counter' THEN $1::timestamptz WHEN 'series' THEN $2::timestamptz END
+   ORDER BY 1 LIMIT $3`,
 );
 
 export interface CertificateStanding {

@@ -19,10 +19,12 @@ import {
   lockHead,
   raiseFence,
   raiseMarks,
+  takeRelease,
+  termsOf,
   type HeadRow,
   type SliceHeadRow,
 } from './open.store.js';
-import type { NodeTerms, Position } from './stream.js';
+import type { Marks, NodeTerms, Position } from './stream.js';
 
 export interface OpenedStream {
   grant: Grant;
@@ -31,7 +33,7 @@ export interface OpenedStream {
   previousHolder: string;
   /** The last accepted frame: in a new epoch still the one of the epoch before. */
   head: Position & { digest: Buffer };
-  marks: { counter: Position; meter: Position };
+  marks: Marks;
   node: NodeTerms;
   /** The epoch has a gap frame, so meters may jump. */
   gap: boolean;
@@ -49,7 +51,8 @@ export function openInDatabase(
 ): Promise<OpenedStream> {
   return withTransaction(pool, async (client) => {
     const [row] = await run(client, lockHead, [nodeId]);
-    const head = row === undefined ? null : { ...row, frozen: row.frozenAt !== null };
+    const released = end !== null && row !== undefined && (await isReleased(client, nodeId, row));
+    const head = row === undefined ? null : { ...row, frozen: row.frozenAt !== null, released };
     const [node] = await run(client, findNode, [nodeId, row?.epoch ?? 1]);
     if (node === undefined) throw new AppError('not_found', 'the node is not registered');
     // A revoked node sends nothing more, but what was accepted of it is still counted.
@@ -63,8 +66,8 @@ export function openInDatabase(
       previousFence: row?.fence ?? 0n,
       previousHolder: row?.holder ?? '',
       head: { epoch: row?.epoch ?? 1, seq: row?.seq ?? 0n, digest: row?.digest ?? ZERO_DIGEST },
-      marks: { counter: empty, meter: empty },
-      node: { multiplierPerMille: node.multiplierPerMille, linkMbps: node.linkMbps },
+      marks: { counter: empty, meter: empty, series: empty },
+      node: termsOf(node),
       gap: node.gap,
       sliceHeads: [],
     };
@@ -81,6 +84,13 @@ export function openInDatabase(
     if (grant.kind === 'new') opened.sliceHeads = await sliceHeads(client, nodeId);
     return opened;
   });
+}
+
+/** True when somebody released this very freeze; the wish is used up. A rollback brings it back. */
+async function isReleased(client: Client, nodeId: NodeId, row: HeadRow): Promise<boolean> {
+  if (row.frozenAt === null) return false;
+  const [wish] = await run(client, takeRelease, [nodeId]);
+  return wish?.frozenAt.getTime() === row.frozenAt.getTime();
 }
 
 async function decide(client: Client, nodeId: NodeId, head: Head | null, end: JournalEnd): Promise<Grant> {
@@ -107,7 +117,7 @@ async function takeOver(
   const [raised] =
     row === undefined
       ? await run(client, insertHead, [nodeId, epoch, ZERO_DIGEST, holder, new Date(clock.now())])
-      : await run(client, raiseFence, [nodeId, epoch, holder]);
+      : await run(client, raiseFence, [nodeId, epoch, holder, grant.kind === 'new']);
   if (raised === undefined)
     throw new AppError('unavailable', 'the stream cannot be opened now', { retryAfterMs: 500 });
   return raised.fence;

@@ -1,19 +1,13 @@
 // Reads the ledger above a stream's watermarks into memory: what was appended but not flushed when a collector died, lost
 // its stream or could not know whether its COMMIT happened. Frames above the meter watermark restore the meters; those
-// above the counter watermark are counted too, unless they were quarantined. Nothing is judged again.
+// above the counter or series watermark are counted there too, unless they were quarantined. Nothing is judged again.
 import type { Pool } from '@penstock/db/pool';
 import { run } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
 import type { Clock } from '@penstock/domain/clock';
 import { frameLink } from '@penstock/ledger/chain';
 import { decodeHeader, OPENED_BYTES, type FrameView } from '@penstock/ledger/frame';
-import {
-  applyFrame,
-  FLAG_IMPLAUSIBLE_CLOCK,
-  settleFrame,
-  settleMeters,
-  type CheckedFrame,
-} from './accept.js';
+import { applyFrame, FLAG_IMPLAUSIBLE_CLOCK, settleFrame, type CheckedFrame } from './accept.js';
 import type { Periods } from './crossing.js';
 import { hexOf, type Loader } from './load.js';
 import {
@@ -23,6 +17,7 @@ import {
   type LedgerFrameRow,
   type LedgerSliceRow,
 } from './load.store.js';
+import { multiplierAt } from './multiplier.js';
 import { anyMissing, checkRows, newMissing, type Known, type RowColumns } from './rows.js';
 import { after, type Stream } from './stream.js';
 
@@ -86,14 +81,8 @@ async function replayFrame(
   const view = viewOf(row, slices);
   const implausible = (row.flags & FLAG_IMPLAUSIBLE_CLOCK) !== 0;
   const windowEndMs = view.header.windowStartMs + view.header.windowMs;
-  const rows = await resolve(
-    loader,
-    periods,
-    clock,
-    stream,
-    view,
-    implausible ? row.acceptedAt.getTime() : windowEndMs,
-  );
+  const billAtMs = implausible ? row.acceptedAt.getTime() : windowEndMs;
+  const rows = await resolve(loader, periods, clock, stream, view, billAtMs);
   const frame: CheckedFrame = {
     bytes: 0,
     view,
@@ -107,18 +96,18 @@ async function replayFrame(
     flags: row.flags,
     rows,
     quarantine: [],
-    multiplierPerMille: stream.node.multiplierPerMille,
+    multiplierPerMille: multiplierAt(stream.node.multipliers, billAtMs),
     windowEndMs: implausible ? Number.NaN : windowEndMs,
-    ceilingEndMs: implausible ? row.acceptedAt.getTime() : windowEndMs,
+    ceilingEndMs: billAtMs,
     crossings: [],
   };
-  const counted = after({ epoch: row.epoch, seq: row.seq }, stream.counterMark);
-  leaveOut(frame, counted ? unbilled : null);
-  applyFrame(frame, periods);
+  const place = { epoch: row.epoch, seq: row.seq };
+  const due = { counters: after(place, stream.counterMark), series: after(place, stream.seriesMark) };
+  leaveOut(frame, unbilled);
+  applyFrame(frame, due.counters ? periods : null);
   // The flush reports what the dead collector's memory may or may not have reported.
   for (const crossing of frame.crossings) periods.unreport(crossing);
-  if (counted) settleFrame(frame);
-  else settleMeters(frame);
+  settleFrame(frame, due);
 }
 
 async function resolve(
@@ -156,10 +145,9 @@ async function resolve(
   throw new Error('the ledger cannot be replayed: what it names keeps missing');
 }
 
-/** Takes rows out of billing: those in `unbilled`, or all of them. */
-function leaveOut(frame: CheckedFrame, unbilled: ReadonlySet<string> | null): void {
+/** Takes the rows of `unbilled` out of billing. */
+function leaveOut(frame: CheckedFrame, unbilled: ReadonlySet<string>): void {
   const { rows, stream } = frame;
-  if (unbilled === null) return void rows.period.fill(-1);
   if (unbilled.size === 0) return;
   let row = 0;
   for (const slice of frame.view.slices) {

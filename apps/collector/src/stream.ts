@@ -5,14 +5,23 @@ import type { KeyObject } from 'node:crypto';
 import { AppError } from '@penstock/domain/errors';
 import type { NodeId } from '@penstock/domain/ids';
 import { Meters } from './meters.js';
+import { Series } from './series.js';
 import { Subscriptions } from './subscriptions.js';
 import type { Lane } from './lanes.js';
 import type { CheckedFrame } from './accept.js';
+import type { Multiplier } from './multiplier.js';
 
 /** A place in a stream. */
 export interface Position {
   epoch: number;
   seq: bigint;
+}
+
+/** How far derived state of each kind has come. */
+export interface Marks {
+  counter: Position;
+  meter: Position;
+  series: Position;
 }
 
 export interface NodeCertificate {
@@ -24,7 +33,8 @@ export interface NodeCertificate {
 }
 
 export interface NodeTerms {
-  multiplierPerMille: number;
+  /** By time, not empty. */
+  multipliers: readonly Multiplier[];
   linkMbps: number;
 }
 
@@ -52,6 +62,7 @@ export const CEILING_SLACK_MS = 2_000;
 export class Stream {
   readonly meters = new Meters();
   readonly subscriptions = new Subscriptions();
+  readonly series = new Series();
   /** Tenants that the node serves or served (from assignments), by hex; the value is the id as text. */
   readonly tenants = new Map<string, string>();
   readonly sliceEnds = new Map<string, SliceEnd>();
@@ -72,9 +83,10 @@ export class Stream {
 
   /** End of what is committed. */
   kept: Position;
-  /** How far counters and meters are flushed. */
+  /** How far counters, meters and series are flushed. Series move with the meters, so meterMark never lies above. */
   counterMark: Position;
   meterMark: Position;
+  seriesMark: Position;
 
   /** Validated frames that are not yet committed or given up. */
   inFlight = 0;
@@ -98,7 +110,7 @@ export class Stream {
     readonly lane: Lane<CheckedFrame>,
     public node: NodeTerms,
     head: Position & { digest: Buffer },
-    marks: { counter: Position; meter: Position },
+    marks: Marks,
     gaps: number,
     nowMs: number,
   ) {
@@ -108,6 +120,7 @@ export class Stream {
     this.kept = { epoch: head.epoch, seq: head.seq };
     this.counterMark = marks.counter;
     this.meterMark = marks.meter;
+    this.seriesMark = marks.series;
     this.gaps = gaps;
     this.assignmentsReadAtMs = nowMs;
     this.lastUsedMs = nowMs;

@@ -130,6 +130,12 @@ it('loses and doubles nothing when PostgreSQL is killed and restarted under load
   expect(await counted()).toBe(sealed);
   expect(
     await ask(
+      `SELECT (SELECT sum(up_bytes + down_bytes) FROM usage_hour)::text AS hours,
+              (SELECT sum(up_bytes + down_bytes) FROM usage_node_hour)::text AS nodes`,
+    ),
+  ).toEqual({ hours: sealed.toString(), nodes: sealed.toString() });
+  expect(
+    await ask(
       'SELECT count(*)::text AS n, count(DISTINCT (node_id, epoch, seq))::text AS d FROM ledger_frame',
     ),
   ).toEqual({

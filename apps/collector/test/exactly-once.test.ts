@@ -71,6 +71,16 @@ async function total(): Promise<bigint> {
   return BigInt(rows[0].sum);
 }
 
+/** What the series hold: by hours of subscriptions, and of nodes; they must never differ. */
+async function series(): Promise<bigint> {
+  const { rows } = await sql.query(
+    `SELECT (SELECT coalesce(sum(up_bytes + down_bytes), 0) FROM usage_hour)::text AS fine,
+            (SELECT coalesce(sum(up_bytes + down_bytes), 0) FROM usage_node_hour)::text AS coarse`,
+  );
+  expect(rows[0].fine).toBe(rows[0].coarse);
+  return BigInt(rows[0].fine);
+}
+
 async function crossings(): Promise<{ subscription: string; observed: bigint }[]> {
   const { rows } = await sql.query(
     `SELECT subscription_id, observed_bytes FROM access_change WHERE cause = 'crossing' ORDER BY observed_bytes`,
@@ -106,6 +116,7 @@ describe('derived state', () => {
     await second.collector.flush(true);
     await second.collector.flush(true);
     expect(await total()).toBe(sealed());
+    expect(await series()).toBe(sealed());
     // Once more, from the meters' checkpoint.
     await second.kill();
     const third = await collect({ timers: false });
@@ -114,6 +125,18 @@ describe('derived state', () => {
     await node.acknowledge(12n);
     await third.collector.flush();
     expect(await total()).toBe(sealed());
+    // The counters are flushed, the series are not; and then a collector dies.
+    expect(await series()).toBeLessThan(sealed());
+    await third.kill();
+    const fourth = await collect({ timers: false });
+    await node.open(fourth.address);
+    await node.send(node.journal.seal([use(0, 0, 1n, 1n)]));
+    await node.acknowledge(13n);
+    await fourth.collector.flush(true);
+    expect(await total()).toBe(sealed());
+    expect(await series()).toBe(sealed());
+    await fourth.collector.flush(true);
+    expect(await series()).toBe(sealed());
   });
 
   it('is caught up by another collector when the node does not come back', async () => {
@@ -124,8 +147,23 @@ describe('derived state', () => {
     await node.acknowledge(1n);
     await first.kill();
     expect(await total()).toBe(0n);
-    await collect({ behindMs: 50, flushMs: 50 });
+    await collect({ behindMs: 50, flushMs: 50, metersFlushMs: 1_000_000 });
     await eventually(async () => (await total()) === sealed(), 'the sums of a dead collector');
+  });
+
+  it('is caught up in the series when a collector dies between two flushes of them and the node does not come back', async () => {
+    const first = await collect({ timers: false });
+    const node = makeNode(0);
+    await node.open(first.address);
+    await node.send(node.journal.seal([use(0, 0, 10n, 1n)]));
+    await node.acknowledge(1n);
+    await first.collector.flush();
+    await first.kill();
+    expect(await total()).toBe(sealed());
+    expect(await series()).toBe(0n);
+    await collect({ behindMs: 50, seriesBehindMs: 50, flushMs: 50, metersFlushMs: 50 });
+    await eventually(async () => (await series()) === sealed(), 'the series of a dead collector');
+    expect(await total()).toBe(sealed());
   });
 
   it('is exactly once when two collectors take streams from each other under load', async () => {
@@ -164,10 +202,12 @@ describe('derived state', () => {
     await thief;
     for (const running of pair) await running.stop();
     // What the last thief opened and did not flush is caught up by the next collector.
-    const last = await collect({ behindMs: 1, flushMs: 20 });
-    await eventually(async () => (await total()) === sealed(), 'all sums', 20_000);
+    const last = await collect({ behindMs: 1, seriesBehindMs: 1, flushMs: 20, metersFlushMs: 50 });
+    const all = async (): Promise<boolean> => (await total()) === sealed() && (await series()) === sealed();
+    await eventually(all, 'all sums', 20_000);
     await last.stop();
     expect(await total()).toBe(sealed());
+    expect(await series()).toBe(sealed());
     for (const agent of agents) expect(agent.kept).toEqual([]);
     const { rows } = await sql.query(
       'SELECT count(*)::int AS n, count(DISTINCT (node_id, epoch, seq))::int AS d FROM ledger_frame',

@@ -128,9 +128,9 @@ describe('hours of usage', () => {
     const wanted = new Date(monthAgo + 5000).toISOString().slice(0, 10);
     expect(hour).toMatchObject({ day: wanted, up: 3, down: 4 });
     const made = await sql.query(
-      `SELECT make_series_partitions((now() - interval '2 months')::date, 5) AS made`,
+      `SELECT make_series_partitions((now() - interval '2 months')::date, 6) AS made`,
     );
-    expect(made.rows[0].made).toBe(5);
+    expect(made.rows[0].made).toBe(6);
     expect(await hours(0)).toHaveLength(1);
     const { rows } = await sql.query('SELECT count(*)::int AS n FROM usage_hour_default');
     expect(rows[0].n).toBe(0);

@@ -67,7 +67,7 @@ CREATE TABLE usage_rolled (
   rolled_at   timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, day, node_id)
 );
-CREATE INDEX usage_rolled_at ON usage_rolled (tenant_id, rolled_at);
+CREATE INDEX usage_rolled_at ON usage_rolled (rolled_at);
 
 -- Makes the month partitions of usage_hour from the month of `first` on, built beside and attached; rows that had to go
 -- to the default partition meanwhile move into theirs. Returns how many were made.
@@ -211,4 +211,4 @@ GRANT SELECT ON usage_hour, usage_node_hour, usage_day, usage_rolled, statement,
 GRANT SELECT (key_id, public_key, created_at, retired_at) ON statement_key TO penstock_reader;
 
 -- Windows may be 35 days old.
-SELECT make_series_partitions((current_date - interval '2 months')::date, 5);
+SELECT make_series_partitions((current_date - interval '2 months')::date, 6);
