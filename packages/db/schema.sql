@@ -215,7 +215,7 @@ CREATE TABLE inbound (
   CONSTRAINT inbound_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
   CONSTRAINT inbound_pkey PRIMARY KEY (node_id, tag),
   CONSTRAINT inbound_port_check CHECK (((port >= 1) AND (port <= 65535))),
-  CONSTRAINT inbound_tag_check CHECK ((tag ~ '^[a-z0-9-]{1,40}$'::text))
+  CONSTRAINT inbound_tag_check CHECK (((tag ~ '^[a-z0-9][a-z0-9-]{0,31}$'::text) AND (tag <> ALL (ARRAY['api'::text, 'direct'::text, 'blocked'::text]))))
 );
 
 CREATE TABLE invitation (
@@ -383,6 +383,9 @@ CREATE TABLE node (
   link_mbps integer NOT NULL DEFAULT 10000,
   version integer NOT NULL DEFAULT 1,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
+  name_key text,
+  deleted_at timestamp with time zone,
+  CONSTRAINT node_check CHECK (((deleted_at IS NULL) OR (state = 'revoked'::text))),
   CONSTRAINT node_link_mbps_check CHECK ((link_mbps > 0)),
   CONSTRAINT node_multiplier_per_mille_check CHECK (((multiplier_per_mille >= 0) AND (multiplier_per_mille <= 100000))),
   CONSTRAINT node_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
@@ -415,6 +418,8 @@ CREATE TABLE node_group (
   owner_tenant_id uuid,
   name text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
+  name_key text,
+  version integer NOT NULL DEFAULT 1,
   CONSTRAINT node_group_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
   CONSTRAINT node_group_owner_tenant_id_fkey FOREIGN KEY (owner_tenant_id) REFERENCES tenant(tenant_id),
   CONSTRAINT node_group_pkey PRIMARY KEY (node_group_id)
@@ -435,6 +440,15 @@ CREATE TABLE node_lease (
   renewed_at timestamp with time zone NOT NULL,
   CONSTRAINT node_lease_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
   CONSTRAINT node_lease_pkey PRIMARY KEY (node_id)
+);
+
+CREATE TABLE node_multiplier (
+  node_id uuid NOT NULL,
+  from_at timestamp with time zone NOT NULL,
+  per_mille integer NOT NULL,
+  CONSTRAINT node_multiplier_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT node_multiplier_per_mille_check1 CHECK (((per_mille >= 0) AND (per_mille <= 100000))),
+  CONSTRAINT node_multiplier_pkey PRIMARY KEY (node_id, from_at)
 );
 
 CREATE TABLE node_status (
@@ -559,6 +573,27 @@ CREATE TABLE policy_version (
   CONSTRAINT policy_version_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
+CREATE TABLE quarantine_release (
+  tenant_id uuid NOT NULL,
+  quarantine_id uuid NOT NULL,
+  asked_at timestamp with time zone NOT NULL,
+  asked_by uuid,
+  CONSTRAINT quarantine_release_pkey PRIMARY KEY (tenant_id, quarantine_id)
+);
+
+CREATE TABLE reattest_request (
+  node_id uuid NOT NULL,
+  public_key_hash bytea NOT NULL,
+  expired_at timestamp with time zone NOT NULL,
+  asked_at timestamp with time zone NOT NULL,
+  address text NOT NULL DEFAULT ''::text,
+  approved_at timestamp with time zone,
+  approved_by uuid,
+  CONSTRAINT reattest_request_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT reattest_request_pkey PRIMARY KEY (node_id),
+  CONSTRAINT reattest_request_public_key_hash_check CHECK ((length(public_key_hash) = 32))
+);
+
 CREATE TABLE recovery_code (
   account_id uuid NOT NULL,
   hash bytea NOT NULL,
@@ -653,6 +688,48 @@ CREATE TABLE slice_head (
   CONSTRAINT slice_head_pkey PRIMARY KEY (tenant_id, node_id)
 ) WITH (fillfactor=60);
 
+CREATE TABLE statement (
+  tenant_id uuid NOT NULL,
+  statement_id uuid NOT NULL,
+  month date NOT NULL,
+  time_zone text NOT NULL,
+  lines integer NOT NULL,
+  up_bytes numeric NOT NULL,
+  down_bytes numeric NOT NULL,
+  billable_bytes numeric NOT NULL,
+  corrections integer NOT NULL,
+  closed_at timestamp with time zone NOT NULL,
+  key_id uuid NOT NULL,
+  header text NOT NULL,
+  signature bytea NOT NULL,
+  digest bytea NOT NULL,
+  CONSTRAINT statement_key_id_fkey FOREIGN KEY (key_id) REFERENCES statement_key(key_id),
+  CONSTRAINT statement_month_check CHECK ((EXTRACT(day FROM month) = (1)::numeric)),
+  CONSTRAINT statement_pkey PRIMARY KEY (tenant_id, statement_id),
+  CONSTRAINT statement_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE statement_key (
+  key_id uuid NOT NULL,
+  public_key bytea NOT NULL,
+  private_key bytea NOT NULL,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  retired_at timestamp with time zone,
+  CONSTRAINT statement_key_pkey PRIMARY KEY (key_id)
+);
+
+CREATE TABLE statement_line (
+  tenant_id uuid NOT NULL,
+  statement_id uuid NOT NULL,
+  month date NOT NULL,
+  subscription_id uuid NOT NULL,
+  engine smallint NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  billable_bytes bigint NOT NULL,
+  CONSTRAINT statement_line_pkey PRIMARY KEY (tenant_id, statement_id, month, subscription_id, engine)
+);
+
 CREATE TABLE stream_head (
   node_id uuid NOT NULL,
   epoch integer NOT NULL,
@@ -665,6 +742,15 @@ CREATE TABLE stream_head (
   accepted_at timestamp with time zone NOT NULL,
   CONSTRAINT stream_head_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
   CONSTRAINT stream_head_pkey PRIMARY KEY (node_id)
+);
+
+CREATE TABLE stream_release (
+  node_id uuid NOT NULL,
+  frozen_at timestamp with time zone NOT NULL,
+  asked_at timestamp with time zone NOT NULL,
+  asked_by uuid,
+  CONSTRAINT stream_release_node_id_fkey FOREIGN KEY (node_id) REFERENCES node(node_id),
+  CONSTRAINT stream_release_pkey PRIMARY KEY (node_id)
 );
 
 CREATE TABLE stream_watermark (
@@ -805,6 +891,57 @@ CREATE TABLE usage_counter (
   CONSTRAINT usage_counter_pkey PRIMARY KEY (tenant_id, subscription_id, period_id)
 ) WITH (fillfactor=60);
 
+CREATE TABLE usage_day (
+  tenant_id uuid NOT NULL,
+  day date NOT NULL,
+  subscription_id uuid NOT NULL,
+  node_id uuid NOT NULL,
+  engine smallint NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  billable_bytes bigint NOT NULL,
+  CONSTRAINT usage_day_pkey PRIMARY KEY (tenant_id, day, subscription_id, node_id, engine)
+);
+
+CREATE TABLE usage_hour (
+  tenant_id uuid NOT NULL,
+  day date NOT NULL,
+  subscription_id uuid NOT NULL,
+  hour timestamp with time zone NOT NULL,
+  node_id uuid NOT NULL,
+  engine smallint NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  billable_bytes bigint NOT NULL,
+  CONSTRAINT usage_hour_pkey PRIMARY KEY (tenant_id, day, subscription_id, hour, node_id, engine)
+) PARTITION BY RANGE (day);
+
+CREATE TABLE usage_hour_default (
+  tenant_id uuid NOT NULL,
+  day date NOT NULL,
+  subscription_id uuid NOT NULL,
+  hour timestamp with time zone NOT NULL,
+  node_id uuid NOT NULL,
+  engine smallint NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  billable_bytes bigint NOT NULL,
+  CONSTRAINT usage_hour_default_pkey PRIMARY KEY (tenant_id, day, subscription_id, hour, node_id, engine)
+);
+
+CREATE TABLE usage_node_hour (
+  tenant_id uuid NOT NULL,
+  day date NOT NULL,
+  hour timestamp with time zone NOT NULL,
+  node_id uuid NOT NULL,
+  engine smallint NOT NULL,
+  up_bytes bigint NOT NULL,
+  down_bytes bigint NOT NULL,
+  billable_bytes bigint NOT NULL,
+  updated_at timestamp with time zone NOT NULL,
+  CONSTRAINT usage_node_hour_pkey PRIMARY KEY (tenant_id, day, hour, node_id, engine)
+);
+
 CREATE TABLE usage_period (
   tenant_id uuid NOT NULL,
   subscription_id uuid NOT NULL,
@@ -832,9 +969,21 @@ CREATE TABLE usage_quarantine (
   reason text NOT NULL,
   created_at timestamp with time zone NOT NULL,
   released_at timestamp with time zone,
+  quarantine_id uuid NOT NULL DEFAULT gen_random_uuid(),
   CONSTRAINT usage_quarantine_pkey PRIMARY KEY (tenant_id, node_id, epoch, seq, subscription_id, engine),
   CONSTRAINT usage_quarantine_reason_check CHECK ((reason = ANY (ARRAY['not_assigned'::text, 'above_link_rate'::text, 'no_period'::text])))
 );
+
+CREATE TABLE usage_rolled (
+  tenant_id uuid NOT NULL,
+  day date NOT NULL,
+  node_id uuid NOT NULL,
+  total_bytes numeric NOT NULL,
+  rolled_at timestamp with time zone NOT NULL,
+  CONSTRAINT usage_rolled_pkey PRIMARY KEY (tenant_id, day, node_id)
+);
+
+CREATE INDEX access_change_crossing ON public.access_change USING btree (change_id) WHERE (cause = 'crossing'::text);
 
 CREATE INDEX assignment_node ON public.assignment USING btree (node_id);
 
@@ -843,6 +992,8 @@ CREATE INDEX assignment_subscription ON public.assignment USING btree (tenant_id
 CREATE INDEX audit_log_account ON public.audit_log USING btree (tenant_id, account_id, seq) WHERE (account_id IS NOT NULL);
 
 CREATE INDEX audit_log_action ON public.audit_log USING btree (tenant_id, action, seq);
+
+CREATE INDEX audit_log_at ON public.audit_log USING btree (tenant_id, at);
 
 CREATE INDEX audit_log_entity ON public.audit_log USING btree (tenant_id, entity_id, seq) WHERE (entity_id IS NOT NULL);
 
@@ -888,6 +1039,8 @@ CREATE INDEX session_tenant_account ON public.session_tenant USING btree (tenant
 
 CREATE INDEX slice_head_node ON public.slice_head USING btree (node_id);
 
+CREATE INDEX statement_line_month ON public.statement_line USING btree (tenant_id, month, subscription_id, engine);
+
 CREATE INDEX subscription_act_open ON public.subscription_act USING btree (tenant_id, subscription_id, requested_at) WHERE (done_at IS NULL);
 
 CREATE INDEX subscription_act_subscription ON public.subscription_act USING btree (tenant_id, subscription_id, act_id);
@@ -912,7 +1065,13 @@ CREATE INDEX subscription_state_limited ON public.subscription_state USING btree
 
 CREATE INDEX subscription_state_list ON public.subscription_state USING btree (tenant_id, effective_state, subscription_id);
 
+CREATE INDEX usage_node_hour_hour ON public.usage_node_hour USING btree (hour);
+
+CREATE INDEX usage_node_hour_updated ON public.usage_node_hour USING btree (updated_at);
+
 CREATE INDEX usage_period_end ON public.usage_period USING btree (ends_at) WHERE (ends_at IS NOT NULL);
+
+CREATE INDEX usage_rolled_at ON public.usage_rolled USING btree (rolled_at);
 
 CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key);
 
@@ -920,15 +1079,23 @@ CREATE UNIQUE INDEX invitation_open ON public.invitation USING btree (tenant_id,
 
 CREATE UNIQUE INDEX node_address_device ON public.node_address USING btree (node_id, device_id) WHERE (released_at IS NULL);
 
+CREATE UNIQUE INDEX node_group_name ON public.node_group USING btree (COALESCE(owner_tenant_id, '00000000-0000-0000-0000-000000000000'::uuid), name_key);
+
+CREATE UNIQUE INDEX node_name ON public.node USING btree (COALESCE(owner_tenant_id, '00000000-0000-0000-0000-000000000000'::uuid), name_key) WHERE (state <> 'revoked'::text);
+
 CREATE UNIQUE INDEX plan_name ON public.plan USING btree (tenant_id, name_key) WHERE (archived_at IS NULL);
 
 CREATE UNIQUE INDEX signing_key_one ON public.signing_key USING btree (state) WHERE (state = ANY (ARRAY['next'::text, 'current'::text]));
+
+CREATE UNIQUE INDEX statement_month ON public.statement USING btree (tenant_id, month);
 
 CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key);
 
 CREATE UNIQUE INDEX totp_state ON public.totp USING btree (account_id, state);
 
 CREATE UNIQUE INDEX usage_period_start ON public.usage_period USING btree (tenant_id, subscription_id, started_at);
+
+CREATE UNIQUE INDEX usage_quarantine_id ON public.usage_quarantine USING btree (tenant_id, quarantine_id);
 
 CREATE OR REPLACE FUNCTION public.app_account()
  RETURNS uuid
@@ -969,6 +1136,57 @@ AS $function$ BEGIN
   END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.drop_series_partitions(before date)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+  name text;
+  dropped integer := 0;
+BEGIN
+  FOR name IN
+    SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'usage_hour'::regclass AND c.relname ~ '^usage_hour_[0-9]{6}$'
+      AND c.relname < 'usage_hour_' || to_char(before, 'YYYYMM')
+  LOOP
+    EXECUTE format('DROP TABLE %I', name);
+    dropped := dropped + 1;
+  END LOOP;
+  RETURN dropped;
+END
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.keep_multiplier()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO node_multiplier (node_id, from_at, per_mille) VALUES (NEW.node_id, '-infinity', NEW.multiplier_per_mille);
+  ELSIF NEW.multiplier_per_mille <> OLD.multiplier_per_mille THEN
+    INSERT INTO node_multiplier (node_id, from_at, per_mille)
+    VALUES (NEW.node_id, clock_timestamp() + interval '5 minutes', NEW.multiplier_per_mille);
+  END IF;
+  RETURN NULL;
+END
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.known_zone(zone text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+  PERFORM now() AT TIME ZONE zone;
+  RETURN zone;
+EXCEPTION WHEN OTHERS THEN
+  RETURN 'UTC';
+END
+$function$
+;
+
 CREATE OR REPLACE FUNCTION public.make_partitions(first date, days integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1001,6 +1219,49 @@ BEGIN
     END LOOP;
   END LOOP;
   RETURN made;
+END
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.make_series_partitions(first date, months integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+  d date;
+  name text;
+  made integer := 0;
+BEGIN
+  FOR i IN 0 .. months - 1 LOOP
+    d := (date_trunc('month', first) + make_interval(months => i))::date;
+    name := 'usage_hour_' || to_char(d, 'YYYYMM');
+    CONTINUE WHEN to_regclass(name) IS NOT NULL;
+    EXECUTE format('CREATE TABLE %I (LIKE usage_hour INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 60)', name);
+    -- The owner moves rows before row security is forced on either side; both changes are one transaction.
+    ALTER TABLE usage_hour_default NO FORCE ROW LEVEL SECURITY;
+    EXECUTE format('WITH moved AS (DELETE FROM usage_hour_default WHERE day >= %L AND day < %L RETURNING *)
+      INSERT INTO %I SELECT * FROM moved', d, d + interval '1 month', name);
+    ALTER TABLE usage_hour_default FORCE ROW LEVEL SECURITY;
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+    EXECUTE format('ALTER TABLE usage_hour ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, d,
+      (d + interval '1 month')::date);
+    made := made + 1;
+  END LOOP;
+  RETURN made;
+END
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.month_of(at timestamp with time zone, zone text)
+ RETURNS date
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+  RETURN date_trunc('month', at AT TIME ZONE zone)::date;
+EXCEPTION WHEN invalid_parameter_value THEN
+  RETURN date_trunc('month', at AT TIME ZONE 'UTC')::date;
 END
 $function$
 ;
@@ -1067,11 +1328,19 @@ CREATE TRIGGER policy_member AFTER INSERT OR DELETE OR UPDATE ON public.member F
 
 CREATE TRIGGER standing_member AFTER INSERT OR DELETE OR UPDATE ON public.member FOR EACH ROW EXECUTE FUNCTION notify_standing('a', 'account_id');
 
+CREATE TRIGGER node_multiplier_history AFTER INSERT OR UPDATE OF multiplier_per_mille ON public.node FOR EACH ROW EXECUTE FUNCTION keep_multiplier();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.node_multiplier FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 CREATE TRIGGER session_inherits BEFORE INSERT ON public.session FOR EACH ROW WHEN ((new.parent_id IS NOT NULL)) EXECUTE FUNCTION session_inherits();
 
 CREATE TRIGGER standing_session AFTER UPDATE OF revoked_at ON public.session FOR EACH ROW WHEN ((old.revoked_at IS DISTINCT FROM new.revoked_at)) EXECUTE FUNCTION notify_standing('a', 'account_id');
 
-CREATE TRIGGER signing_key_changed AFTER INSERT OR UPDATE ON public.signing_key FOR EACH STATEMENT EXECUTE FUNCTION notify_signing_key();
+CREATE TRIGGER signing_key_changed AFTER INSERT OR UPDATE OF state ON public.signing_key FOR EACH STATEMENT EXECUTE FUNCTION notify_signing_key();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.statement FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.statement_line FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER policy_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION bump_policy_version();
 
@@ -1084,7 +1353,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   assignment: row security enabled and forced
 --   audit_head: row security enabled and forced
 --   audit_log: row security enabled and forced
---   certificate: row security off
+--   certificate: row security enabled and forced
 --   credential_route: row security enabled and forced
 --   device: row security enabled and forced
 --   device_key: row security off
@@ -1109,6 +1378,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node_group: row security enabled and forced
 --   node_group_node: row security enabled and forced
 --   node_lease: row security off
+--   node_multiplier: row security enabled and forced
 --   node_status: row security off
 --   oidc_exchange: row security off
 --   one_time_link: row security off
@@ -1118,6 +1388,8 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   plan_node_group: row security enabled and forced
 --   platform: row security off
 --   policy_version: row security enabled and forced
+--   quarantine_release: row security enabled and forced
+--   reattest_request: row security enabled and forced
 --   recovery_code: row security enabled and forced
 --   revision: row security off
 --   session: row security off
@@ -1126,7 +1398,11 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   setup_link: row security off
 --   signing_key: row security off
 --   slice_head: row security enabled and forced
---   stream_head: row security off
+--   statement: row security enabled and forced
+--   statement_key: row security off
+--   statement_line: row security enabled and forced
+--   stream_head: row security enabled and forced
+--   stream_release: row security enabled and forced
 --   stream_watermark: row security off
 --   subscription: row security enabled and forced
 --   subscription_act: row security enabled and forced
@@ -1136,8 +1412,13 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   tenant_pool: row security enabled and forced
 --   totp: row security enabled and forced
 --   usage_counter: row security enabled and forced
+--   usage_day: row security enabled and forced
+--   usage_hour: row security enabled and forced
+--   usage_hour_default: row security enabled and forced
+--   usage_node_hour: row security enabled and forced
 --   usage_period: row security enabled and forced
 --   usage_quarantine: row security enabled and forced
+--   usage_rolled: row security enabled and forced
 
 -- Policies
 --   access_change: of_platform FOR INSERT TO penstock_control_api USING (–) CHECK (((cause = 'tenant'::text) AND (subscription_id IS NULL) AND (node_id IS NULL) AND ( SELECT app_is_platform() AS app_is_platform)))
@@ -1152,6 +1433,9 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   audit_head: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
 --   audit_log: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   audit_log: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   certificate: own FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = certificate.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
+--   certificate: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   certificate: sweep_readers FOR SELECT TO penstock_collector, penstock_reader USING (true) CHECK (–)
 --   credential_route: by_hash FOR SELECT TO penstock_control_api, penstock_scheduler USING (true) CHECK (–)
 --   credential_route: tenant_of_transaction FOR INSERT TO penstock_control_api USING (–) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   credential_route: tenant_of_transaction_delete FOR DELETE TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
@@ -1188,6 +1472,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node: visible FOR SELECT TO penstock_control_api USING (((( SELECT app_tenant() AS app_tenant) IS NOT NULL) AND ((owner_tenant_id IS NULL) OR (owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))) CHECK (–)
 --   node_change: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   node_change: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   node_group: own_delete FOR DELETE TO penstock_control_api USING (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))) CHECK (–)
 --   node_group: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
 --   node_group: own_update FOR UPDATE TO penstock_control_api USING (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))) CHECK (((owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
 --   node_group: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
@@ -1196,6 +1481,9 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node_group_node: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK (((EXISTS ( SELECT FROM node_group g WHERE ((g.node_group_id = node_group_node.node_group_id) AND ((g.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))) AND (EXISTS ( SELECT FROM node n WHERE ((n.node_id = node_group_node.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))))
 --   node_group_node: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
 --   node_group_node: visible FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node_group g WHERE (g.node_group_id = node_group_node.node_group_id)))) CHECK (–)
+--   node_multiplier: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = node_multiplier.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
+--   node_multiplier: sweep FOR SELECT TO penstock_collector, penstock_reader USING (true) CHECK (–)
+--   node_multiplier: visible FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE (n.node_id = node_multiplier.node_id)))) CHECK (–)
 --   passkey: by_credential FOR SELECT TO penstock_control_api USING ((( SELECT app_account() AS app_account) IS NULL)) CHECK (–)
 --   passkey: own_account FOR ALL TO penstock_control_api USING ((account_id = ( SELECT app_account() AS app_account))) CHECK ((account_id = ( SELECT app_account() AS app_account)))
 --   plan: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
@@ -1204,6 +1492,11 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   plan_node_group: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   plan_node_group: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   policy_version: of_everybody FOR ALL TO penstock_control_api USING (true) CHECK (true)
+--   quarantine_release: sweep FOR ALL TO penstock_collector USING (true) CHECK (–)
+--   quarantine_release: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   reattest_request: own FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = reattest_request.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
+--   reattest_request: own_update FOR UPDATE TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = reattest_request.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = reattest_request.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
+--   reattest_request: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   recovery_code: own_account FOR ALL TO penstock_control_api USING ((account_id = ( SELECT app_account() AS app_account))) CHECK ((account_id = ( SELECT app_account() AS app_account)))
 --   session_tenant: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (–)
 --   session_tenant: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
@@ -1213,6 +1506,18 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   slice_head: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   slice_head: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   slice_head: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   statement: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   statement: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   statement: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   statement_line: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   statement_line: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   statement_line: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   stream_head: own FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = stream_head.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
+--   stream_head: sweep FOR ALL TO penstock_collector USING (true) CHECK (true)
+--   stream_head: sweep_readers FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
+--   stream_release: own FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = stream_release.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
+--   stream_release: own_insert FOR INSERT TO penstock_control_api USING (–) CHECK ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = stream_release.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform))))))
+--   stream_release: sweep FOR ALL TO penstock_collector USING (true) CHECK (true)
 --   subscription: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   subscription: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   subscription: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
@@ -1222,6 +1527,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   subscription_state: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   subscription_state: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   subscription_state: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   tenant: served_tenants FOR SELECT TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK (–)
 --   tenant: served_tenants_month FOR SELECT TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK (–)
 --   tenant: sweep FOR SELECT TO penstock_reader, penstock_scheduler USING (true) CHECK (–)
 --   tenant: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform) OR (EXISTS ( SELECT FROM member m WHERE ((m.tenant_id = tenant.tenant_id) AND (m.account_id = ( SELECT app_account() AS app_account))))))) CHECK (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))
@@ -1235,6 +1541,18 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_counter: sweep FOR SELECT TO penstock_scheduler USING (true) CHECK (–)
 --   usage_counter: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   usage_counter: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   usage_day: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   usage_day: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_day: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   usage_hour: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   usage_hour: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   usage_hour: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_hour: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   usage_node_hour: platform_reads FOR SELECT TO penstock_control_api USING (( SELECT app_is_platform() AS app_is_platform)) CHECK (–)
+--   usage_node_hour: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
+--   usage_node_hour: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   usage_node_hour: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_node_hour: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
 --   usage_period: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   usage_period: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   usage_period: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
@@ -1242,6 +1560,9 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_quarantine: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   usage_quarantine: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   usage_quarantine: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   usage_rolled: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   usage_rolled: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
+--   usage_rolled: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
 
 -- Grants
 --   access_change: INSERT to penstock_collector
@@ -1280,7 +1601,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   ledger_slice: SELECT to penstock_reader
 --   loss_mark: INSERT, SELECT to penstock_collector
 --   loss_mark: SELECT to penstock_reader
---   machine_token: INSERT, SELECT, UPDATE to penstock_control_api
+--   machine_token: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   member: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   meter: INSERT, SELECT, UPDATE to penstock_collector
 --   meter: SELECT to penstock_reader
@@ -1291,11 +1612,14 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node_address: SELECT to penstock_control_api
 --   node_address: INSERT, SELECT, UPDATE to penstock_scheduler
 --   node_change: DELETE, INSERT, SELECT, UPDATE to penstock_scheduler
---   node_group: INSERT, SELECT, UPDATE to penstock_control_api
+--   node_group: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   node_group: SELECT to penstock_scheduler
 --   node_group_node: DELETE, INSERT, SELECT to penstock_control_api
 --   node_group_node: SELECT to penstock_scheduler
 --   node_lease: INSERT, SELECT, UPDATE to penstock_scheduler
+--   node_multiplier: SELECT to penstock_collector
+--   node_multiplier: INSERT, SELECT to penstock_control_api
+--   node_multiplier: SELECT to penstock_reader
 --   node_status: SELECT to penstock_control_api
 --   node_status: SELECT to penstock_reader
 --   node_status: INSERT, SELECT, UPDATE to penstock_scheduler
@@ -1313,6 +1637,10 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   platform: INSERT, SELECT to penstock_control_api
 --   platform: SELECT to penstock_scheduler
 --   policy_version: INSERT, SELECT, UPDATE to penstock_control_api
+--   quarantine_release: DELETE, SELECT to penstock_collector
+--   quarantine_release: INSERT, SELECT to penstock_control_api
+--   reattest_request: SELECT to penstock_control_api
+--   reattest_request: DELETE, INSERT, SELECT, UPDATE to penstock_scheduler
 --   recovery_code: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
 --   revision: SELECT to penstock_control_api
 --   revision: SELECT to penstock_reader
@@ -1327,9 +1655,18 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   signing_key: INSERT, SELECT, UPDATE to penstock_control_api
 --   slice_head: INSERT, SELECT, UPDATE to penstock_collector
 --   slice_head: SELECT to penstock_reader
+--   statement: SELECT to penstock_control_api
+--   statement: SELECT to penstock_reader
+--   statement: INSERT, SELECT to penstock_scheduler
+--   statement_key: INSERT, SELECT to penstock_scheduler
+--   statement_line: SELECT to penstock_control_api
+--   statement_line: SELECT to penstock_reader
+--   statement_line: INSERT, SELECT to penstock_scheduler
 --   stream_head: INSERT, SELECT, UPDATE to penstock_collector
 --   stream_head: SELECT to penstock_reader
 --   stream_head: SELECT to penstock_scheduler
+--   stream_release: DELETE, SELECT to penstock_collector
+--   stream_release: INSERT, SELECT to penstock_control_api
 --   stream_watermark: INSERT, SELECT, UPDATE to penstock_collector
 --   stream_watermark: SELECT to penstock_reader
 --   subscription: INSERT, SELECT, UPDATE to penstock_control_api
@@ -1352,6 +1689,17 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_counter: SELECT to penstock_control_api
 --   usage_counter: SELECT to penstock_reader
 --   usage_counter: SELECT to penstock_scheduler
+--   usage_day: SELECT to penstock_control_api
+--   usage_day: SELECT to penstock_reader
+--   usage_day: INSERT, SELECT, UPDATE to penstock_scheduler
+--   usage_hour: INSERT, SELECT, UPDATE to penstock_collector
+--   usage_hour: SELECT to penstock_control_api
+--   usage_hour: SELECT to penstock_reader
+--   usage_hour: SELECT to penstock_scheduler
+--   usage_node_hour: INSERT, SELECT, UPDATE to penstock_collector
+--   usage_node_hour: SELECT to penstock_control_api
+--   usage_node_hour: SELECT to penstock_reader
+--   usage_node_hour: SELECT to penstock_scheduler
 --   usage_period: SELECT to penstock_collector
 --   usage_period: SELECT to penstock_control_api
 --   usage_period: SELECT to penstock_reader
@@ -1359,17 +1707,26 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_quarantine: INSERT, SELECT to penstock_collector
 --   usage_quarantine: SELECT to penstock_control_api
 --   usage_quarantine: SELECT to penstock_reader
+--   usage_rolled: SELECT to penstock_reader
+--   usage_rolled: INSERT, SELECT, UPDATE to penstock_scheduler
 
 -- Grants on columns
 --   audit_log (tenant_id, seq, hash): SELECT to penstock_scheduler
 --   certificate (serial, node_id, public_key_hash, der, not_before, not_after, revoked_at): SELECT to penstock_collector
+--   certificate (serial, node_id, join_token_id, not_before, not_after, issued_at, revoked_at): SELECT to penstock_control_api
 --   certificate (serial, node_id, der, not_before, not_after, revoked_at): SELECT to penstock_reader
 --   idempotency_key (tenant_id, actor_id, key_hash, created_at): SELECT to penstock_scheduler
---   node (state): UPDATE to penstock_scheduler
+--   node (state, version): UPDATE to penstock_scheduler
 --   one_time_link (hash, expires_at): SELECT to penstock_scheduler
 --   passkey_challenge (hash, expires_at): SELECT to penstock_scheduler
+--   reattest_request (approved_at, approved_by): UPDATE to penstock_control_api
 --   session (session_id, family_id, expires_at, revoked_at): SELECT to penstock_scheduler
+--   statement_key (key_id, public_key, created_at, retired_at): SELECT to penstock_control_api
+--   statement_key (key_id, public_key, created_at, retired_at): SELECT to penstock_reader
+--   statement_key (retired_at): UPDATE to penstock_scheduler
+--   stream_head (node_id, epoch, seq, frozen_at, frozen_reason, accepted_at): SELECT to penstock_control_api
 --   subscription (tenant_id, subscription_id, admin_state): SELECT to penstock_collector
 --   subscription (tenant_id, subscription_id, plan_id, name, external_ref, admin_state, limit_bytes, period, engines, expires_at, created_at, deleted_at): SELECT to penstock_reader
 --   subscription (plan_id, limit_bytes, period, engines, device_limit, expires_at, version, on_hold, hold_deadline, duration_days, activated_at, next_plan_id, next_plan_at): UPDATE to penstock_scheduler
 --   tenant (tenant_id, time_zone): SELECT to penstock_collector
+--   usage_quarantine (released_at): UPDATE to penstock_collector

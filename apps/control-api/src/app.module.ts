@@ -101,6 +101,8 @@ export const controllers: Type[] = [
   AccessController,
   UsageController,
   EnforcementController,
+  SigningKeysController,
+  JwksController,
   EventsController,
   SigningKeysController,
   ApiKeysController,

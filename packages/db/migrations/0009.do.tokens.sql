@@ -147,7 +147,7 @@ CREATE TRIGGER standing_api_key AFTER UPDATE OF revoked_at, expires_at, scopes, 
 -- A token may have others under it, which are known by other ids: whatever this tenant's keys were is forgotten.
 CREATE TRIGGER standing_machine_token AFTER UPDATE OF revoked_at ON machine_token FOR EACH ROW
   EXECUTE FUNCTION notify_standing('t', 'tenant_id');
-CREATE TRIGGER signing_key_changed AFTER INSERT OR UPDATE ON signing_key FOR EACH STATEMENT
+CREATE TRIGGER signing_key_changed AFTER INSERT OR UPDATE OF state ON signing_key FOR EACH STATEMENT
   EXECUTE FUNCTION notify_signing_key();
 
 ALTER TABLE api_key ENABLE ROW LEVEL SECURITY;
@@ -180,5 +180,6 @@ CREATE POLICY of_everybody ON policy_version TO penstock_control_api USING (true
 
 GRANT SELECT, INSERT, UPDATE ON signing_key, api_key, machine_token, policy_version TO penstock_control_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON identity_provider TO penstock_control_api;
+GRANT DELETE ON machine_token TO penstock_control_api;
 GRANT SELECT, INSERT, DELETE ON identity_link TO penstock_control_api;
 GRANT SELECT, INSERT, DELETE ON oidc_exchange TO penstock_control_api;
