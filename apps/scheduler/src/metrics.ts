@@ -18,7 +18,15 @@ const refusalLabels = {
 const queueLabels = { queue: ['access_change', 'node_change', 'stream_admission'] } as const;
 const livenessLabels = { state: ['online', 'late', 'offline'] } as const;
 const taskLabels = {
-  task: ['expiry-sweep', 'period-roll', 'pool-watch', 'partition-keeper', 'node-liveness'],
+  task: [
+    'expiry-sweep',
+    'period-roll',
+    'pool-watch',
+    'partition-keeper',
+    'node-liveness',
+    'usage-rollup',
+    'statement-close',
+  ],
   outcome: ['done', 'failed'],
 } as const;
 

@@ -22,6 +22,8 @@ import { nodeLiveness } from './tasks/node-liveness.js';
 import { partitionKeeper } from './tasks/partition-keeper.js';
 import { periodRoll } from './tasks/period-roll.js';
 import { poolWatch } from './tasks/pool-watch.js';
+import { statementClose } from './tasks/statement-close.js';
+import { usageRollup } from './tasks/usage-rollup.js';
 
 /** access_change rows that no notification announced are found within this. */
 export const CHANGE_SWEEP_INTERVAL_MS = 2_000;
@@ -133,6 +135,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         poolWatch(),
         partitionKeeper(partitionsPool, metrics),
         nodeLiveness(metrics, heartbeatMs),
+        usageRollup(pool),
+        statementClose(pool, options.dataKey, clock),
       ];
       tasks.start(list);
     },

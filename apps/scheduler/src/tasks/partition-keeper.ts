@@ -1,5 +1,6 @@
-// Makes the ledger's day partitions 14 days ahead, over a login that may become the owner and does nothing else. A day
-// without a partition loses nothing (the default partition takes it), but should never happen.
+// Makes the ledger's day partitions 14 days ahead and the months of the hourly series, and drops months that are older
+// than hours are kept, over a login that may become the owner and does nothing else. A day or month without a partition
+// loses nothing (the default partition takes it), but should never happen.
 import type { Pool } from '@penstock/db/pool';
 import { withTransaction } from '@penstock/db/transaction';
 import { run, statement } from '@penstock/db/statement';
@@ -15,12 +16,30 @@ const makePartitions = statement<{ made: number }>(
   `SELECT public.make_partitions((statement_timestamp() AT TIME ZONE 'UTC')::date, $1) AS made`,
 );
 
+/** Windows may be 35 days old. */
+const SERIES_MONTHS_BACK = 2;
+const SERIES_MONTHS = 6;
+/** Hours of usage are kept this long; days for ever. */
+export const SERIES_DAYS_KEPT = 400;
+
+const makeSeries = statement<{ made: number }>(
+  'partition.make_series',
+  `SELECT public.make_series_partitions((statement_timestamp() - make_interval(months => $1))::date, $2) AS made`,
+);
+
+const dropSeries = statement<{ dropped: number }>(
+  'partition.drop_series',
+  'SELECT public.drop_series_partitions((statement_timestamp() - make_interval(days => $1))::date) AS dropped',
+);
+
 /** Makes what is missing from today on; returns how many partitions were made. */
 export async function keepPartitions(pool: Pool): Promise<number> {
   return withTransaction(pool, async (db) => {
     await db.query('SET LOCAL ROLE penstock_owner');
-    const [row] = await run(db, makePartitions, [PARTITION_DAYS_AHEAD]);
-    return row?.made ?? 0;
+    const [days] = await run(db, makePartitions, [PARTITION_DAYS_AHEAD]);
+    const [months] = await run(db, makeSeries, [SERIES_MONTHS_BACK, SERIES_MONTHS]);
+    await run(db, dropSeries, [SERIES_DAYS_KEPT]);
+    return (days?.made ?? 0) + (months?.made ?? 0);
   });
 }
 

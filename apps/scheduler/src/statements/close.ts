@@ -1,0 +1,116 @@
+// Closes statements: what each tenant used in a month of its time zone, once, 48 hours after the month ended (a node that
+// was cut off may still bring usage of it). One transaction over one snapshot writes lines, header and signature; a
+// unique key on tenant and month makes it once. Usage that comes later becomes a correction in the next statement. Called
+// by the statement-close task.
+import { createHash, createPrivateKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
+import type { Pool } from '@penstock/db/pool';
+import { run, type Runner } from '@penstock/db/statement';
+import { newId } from '@penstock/domain/ids';
+import {
+  headerText,
+  lineText,
+  STATEMENT_FORMAT,
+  type StatementBytes,
+  type StatementHeader,
+} from '@penstock/domain/statement';
+import { openSecret, sealSecret } from '@penstock/service/secret-box';
+import { long, rollUsage } from '../tasks/usage-rollup.js';
+import {
+  findKey,
+  findLast,
+  insertKey,
+  insertStatement,
+  listDue,
+  statementLines,
+  writeLines,
+  type DueStatement,
+} from './statement.store.js';
+
+/** Late usage of a month is waited for this long. */
+export const GRACE_MS = 48 * 3_600_000;
+/** Of one look; a run looks until there are none. */
+const STATEMENTS_MAX = 100;
+
+interface SigningKey {
+  keyId: string;
+  key: KeyObject;
+}
+
+/** Closes every statement that is due at `nowMs`; returns how many. One process at a time (the task's lock). */
+export async function closeDue(pool: Pool, dataKey: Buffer, nowMs: number): Promise<number> {
+  let count = 0;
+  for (;;) {
+    const due = await run(pool, listDue, [new Date(nowMs - GRACE_MS), STATEMENTS_MAX]);
+    if (due.length === 0) return count;
+    const key = await signingKey(pool, dataKey, nowMs);
+    for (const one of due) {
+      await rollUsage(pool, { everything: true, tenantId: one.tenantId });
+      await long(pool, (db) => close(db, one, key, nowMs));
+      count++;
+    }
+  }
+}
+
+async function close(db: Runner, due: DueStatement, key: SigningKey, nowMs: number): Promise<void> {
+  const { tenantId, month, timeZone } = due;
+  const [last] = await run(db, findLast, [tenantId]);
+  const statementId = newId();
+  await writeLines(db, due, statementId, last);
+  const summed = await sumLines(db, tenantId, statementId, month.slice(0, 7));
+  const { usage, corrections } = summed;
+  const header: StatementHeader = {
+    ...{ format: STATEMENT_FORMAT, tenantId, statementId, month: month.slice(0, 7), timeZone },
+    ...{ closedAt: new Date(nowMs).toISOString(), lines: summed.lines, linesDigest: summed.digest },
+    usage: text(usage),
+    corrections: { lines: summed.corrected, ...text(corrections) },
+    ...{ previous: last?.digest.toString('hex') ?? null, keyId: key.keyId },
+  };
+  const signed = headerText(header);
+  const totals = usage.map((bytes, i) => (bytes + (corrections[i] ?? 0n)).toString());
+  await run(db, insertStatement, [
+    ...[tenantId, statementId, month, timeZone, summed.lines, ...totals, summed.corrected, new Date(nowMs)],
+    ...[key.keyId, signed, sign(null, Buffer.from(signed), key.key)],
+    createHash('sha256').update(signed).digest(),
+  ]);
+}
+
+type Sums = [up: bigint, down: bigint, billable: bigint];
+
+function text([up, down, billable]: Sums): StatementBytes {
+  return { upBytes: up.toString(), downBytes: down.toString(), billableBytes: billable.toString() };
+}
+
+async function sumLines(db: Runner, tenantId: string, statementId: string, month: string) {
+  const hash = createHash('sha256');
+  const usage: Sums = [0n, 0n, 0n];
+  const corrections: Sums = [0n, 0n, 0n];
+  let lines = 0;
+  let corrected = 0;
+  for await (const line of statementLines(db, tenantId, statementId)) {
+    hash.update(lineText(line));
+    lines++;
+    if (line.month !== month) corrected++;
+    const into = line.month === month ? usage : corrections;
+    into[0] += line.upBytes;
+    into[1] += line.downBytes;
+    into[2] += line.billableBytes;
+  }
+  return { lines, corrected, usage, corrections, digest: hash.digest('hex') };
+}
+
+/** The key that signs, made at the first statement. Its private part is kept encrypted. */
+async function signingKey(pool: Pool, dataKey: Buffer, nowMs: number): Promise<SigningKey> {
+  const [row] = await run(pool, findKey);
+  if (row !== undefined) {
+    const der = openSecret(dataKey, row.privateKey, placeOf(row.keyId));
+    return { keyId: row.keyId, key: createPrivateKey({ key: der, format: 'der', type: 'pkcs8' }) };
+  }
+  const keyId = newId();
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+  const sealed = sealSecret(dataKey, privateKey.export({ format: 'der', type: 'pkcs8' }), placeOf(keyId));
+  const spki = publicKey.export({ format: 'der', type: 'spki' });
+  await run(pool, insertKey, [keyId, spki, sealed, new Date(nowMs)]);
+  return { keyId, key: privateKey };
+}
+
+const placeOf = (keyId: string) => ({ table: 'statement_key', tenant: '', row: keyId });
