@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { AppError } from '@penstock/domain/errors';
 import { processEnvironment } from '@penstock/service/config';
 import { Api, readEndpoints } from './api.js';
+import { configCommands } from './commands/config.js';
 import { databaseCommands } from './commands/database.js';
 import { nodeCommands } from './commands/nodes.js';
 import { peopleCommands } from './commands/people.js';
@@ -56,6 +57,7 @@ for (const add of [
   nodeCommands,
   verifyCommand,
   databaseCommands,
+  configCommands,
 ]) {
   add(program, context);
 }

@@ -3,6 +3,7 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { address, commonShape, port, secretKey } from '@penstock/service/config';
+import { parseAdminCidrs } from '@penstock/service/admin-cidrs';
 import { parseCidrs } from '@penstock/service/ops-server';
 
 /** A key of random bytes has about 120 different ones in 256; 32 random bytes have fewer than 16 once in 10^20. */
@@ -36,9 +37,23 @@ const proxies = z.string().transform((text, context) => {
   }
 });
 
+const admins = z.string().transform((text, context) => {
+  try {
+    return parseAdminCidrs(text);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message });
+    return z.NEVER;
+  }
+});
+
+const names = z
+  .string()
+  .regex(/^[A-Za-z0-9.-]{1,253}(,[A-Za-z0-9.-]{1,253})*$/, 'expected host names separated by commas')
+  .transform((text) => text.split(','));
+
 const subnet = z.string().regex(/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/, 'expected an IPv4 subnet in CIDR form');
 
-export const configSchema = z.object({
+const shape = z.object({
   ...commonShape,
   HTTP_HOST: z.string().default('127.0.0.1'),
   HTTP_PORT: port.default(0),
@@ -46,6 +61,14 @@ export const configSchema = z.object({
   PUBLIC_URL: z.url({ protocol: /^https?$/ }),
   /** Proxies whose X-Forwarded-For is believed; none when empty. */
   TRUSTED_PROXIES: proxies.default([]),
+  /** Names beside PUBLIC_URL's under which changes are taken (internal names of a load balancer). */
+  ALLOWED_HOSTS: names.default([]),
+  /** Addresses that sensitive routes are served to. Must be set in production; else the private ones. */
+  ADMIN_CIDRS: admins.optional(),
+  /** Limits and hints are shared through it; without one each process keeps its own. */
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
+  /** Widens or narrows the general rate limits (limits/limits.ts), never those against guessing. */
+  RATE_LIMIT_FACTOR: z.coerce.number().min(0.01).max(10_000).default(1),
   DATABASE_URL: z.string().min(1),
   DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(100).default(10),
   DATA_KEY: dataKey,
@@ -63,6 +86,15 @@ export const configSchema = z.object({
   LOCAL_NODE_WG_PORT: port.default(51820),
   LOCAL_NODE_WG_SUBNET: subnet.default('10.66.0.0/16'),
   LOCAL_NODE_TOKEN_FILE: z.string().optional(),
+});
+
+export const configSchema = shape.superRefine(({ NODE_ENV, ADMIN_CIDRS }, context) => {
+  if (NODE_ENV === 'production' && ADMIN_CIDRS === undefined)
+    context.addIssue({
+      code: 'custom',
+      path: ['ADMIN_CIDRS'],
+      message: 'expected CIDRs separated by commas',
+    });
 });
 
 export type Config = Readonly<z.output<typeof configSchema>>;

@@ -34,6 +34,7 @@ beforeAll(async () => {
     ...{ DATA_KEY: randomBytes(32).toString('base64'), JWT_KEY: signingKey() },
     ...{ TLS_CERT_FILE: files.certFile, TLS_KEY_FILE: files.keyFile, TLS_ROOT_FILE: files.rootFile },
     ...{ SCHEDULER_ADDRESS: '127.0.0.1:1', NODE_ENROLL_ADDRESS: 'a:1', NODE_ENFORCEMENT_ADDRESS: 'a:1' },
+    ...{ ADMIN_CIDRS: '127.0.0.0/8' },
     ...{ NODE_USAGE_ADDRESS: 'a:1', HTTP_PORT: String(await freePort()), OPS_PORT: String(await freePort()) },
   };
 });

@@ -1,7 +1,8 @@
 // Files that must never be half written or readable by others: directories 0700, files 0600, replaced in one
 // step. Called by everything in this package that writes.
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { AppError } from '@penstock/domain/errors';
 
 /** Makes a directory (0700) below one that exists, and says clearly when that is not possible. */
@@ -17,12 +18,20 @@ export async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file in one step; mode 0600. */
+/** Replaces a file in one step, also for a machine that loses power: content first, then the name. Mode 0600. */
 export async function writePrivate(path: string, content: string | Uint8Array): Promise<void> {
   const fresh = `${path}.${randomBytes(4).toString('hex')}`;
   try {
-    await writeFile(fresh, content, { mode: 0o600, flag: 'wx' });
+    const file = await open(fresh, 'wx', 0o600);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
     await rename(fresh, path);
+    const directory = await open(dirname(path), 'r');
+    await directory.sync().finally(() => directory.close());
   } catch (error) {
     await rm(fresh, { force: true });
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown';

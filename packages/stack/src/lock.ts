@@ -10,8 +10,20 @@ import { systemClock } from '@penstock/domain/clock';
 /** An old stack that was told to stop gets this long. */
 const waitMs = 40_000;
 
+const stackWait: LockWait = { everyMs: 200, busy: 'Penstock already runs on this data' };
+
+export interface LockWait {
+  everyMs: number;
+  /** What is said when the holder does not let go. */
+  busy: string;
+}
+
 /** Takes the lock; waits for a holder that is ending. Returns the function that gives it back. */
-export async function takeLock(path: string, onWait: (pid: number) => void): Promise<() => Promise<void>> {
+export async function takeLock(
+  path: string,
+  onWait: (pid: number) => void,
+  { everyMs, busy }: LockWait = stackWait,
+): Promise<() => Promise<void>> {
   const me = identify(process.pid);
   if (me === null) throw new AppError('internal', 'This process cannot see itself.');
   const deadline = systemClock.monotonic() + waitMs;
@@ -37,14 +49,11 @@ export async function takeLock(path: string, onWait: (pid: number) => void): Pro
         continue;
       }
       if (systemClock.monotonic() > deadline) {
-        throw new AppError(
-          'conflict',
-          `Penstock already runs on this data (process ${holder.pid}); stop it first.`,
-        );
+        throw new AppError('conflict', `${busy} (process ${holder.pid}); stop it first.`);
       }
       if (!told) onWait(holder.pid);
       told = true;
-      await pause(200);
+      await pause(everyMs);
     }
   } finally {
     await rm(mine, { force: true });

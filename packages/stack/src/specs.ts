@@ -19,6 +19,8 @@ export interface StackContext {
   /** Address that the services' node edges listen on. */
   grpcHost: string;
   redisUrlFile: string | undefined;
+  /** Where sensitive routes are served to. */
+  adminCidrs: readonly string[];
   /** Where nodes connect to. */
   nodeAddresses: { enroll: string; enforcement: string; usage: string };
   behindCaddy: boolean;
@@ -68,6 +70,7 @@ export function controlApiSpec(
     NODE_ENROLL_ADDRESS: nodeAddresses.enroll,
     NODE_ENFORCEMENT_ADDRESS: nodeAddresses.enforcement,
     NODE_USAGE_ADDRESS: nodeAddresses.usage,
+    ADMIN_CIDRS: context.adminCidrs.join(','),
   };
   if (context.redisUrlFile !== undefined) env['REDIS_URL_FILE'] = context.redisUrlFile;
   if (context.behindCaddy) env['TRUSTED_PROXIES'] = '127.0.0.0/8';
@@ -97,6 +100,7 @@ export function schedulerSpec(
     PARTITIONS_DATABASE_URL_FILE: databaseUrlFile(context.paths, 'penstock_partitions'),
     DATA_KEY_FILE: context.secrets.dataKeyFile,
     CA_DIR: join(context.paths.trust, 'ca'),
+    AUDIT_HEADS_FILE: join(context.paths.dir, 'audit-heads.ndjson'),
   };
   return service(context, 'scheduler', name, env, opsPort);
 }

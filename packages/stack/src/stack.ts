@@ -17,6 +17,7 @@ import { endLeftovers } from './leftovers.js';
 import { takeLock } from './lock.js';
 import { rotateLog } from './logs.js';
 import { stackPaths, type StackPaths } from './paths.js';
+import { readOperatorConfig } from './operator-config.js';
 import { PortBook } from './ports.js';
 import { PostgresServer } from './postgres.js';
 import { loadSecrets, type StackSecrets } from './secrets.js';
@@ -268,6 +269,7 @@ class RunningStack implements Stack {
       httpHost: behindCaddy ? '127.0.0.1' : (options.httpHost ?? '127.0.0.1'),
       grpcHost: behindCaddy ? '127.0.0.1' : (options.edgeHost ?? '127.0.0.1'),
       redisUrlFile: options.redisUrl === undefined ? undefined : redisUrlFile,
+      adminCidrs: (await readOperatorConfig(this.paths.dir)).adminCidrs,
       nodeAddresses: {
         enroll: `${name}:${edge.enroll}`,
         enforcement: `${name}:${edge.enforcement}`,

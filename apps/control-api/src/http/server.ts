@@ -4,12 +4,13 @@ import type { IncomingMessage } from 'node:http';
 import { NestFactory } from '@nestjs/core';
 import type { DynamicModule } from '@nestjs/common';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import type { FastifyRequest } from 'fastify';
-import { AppError } from '@penstock/domain/errors';
 import { Context } from '../context.js';
+import { RequestLimits } from '../limits/request-limits.js';
 import { httpMetrics } from '../metrics.js';
-import { problemCodeOf, sendProblem } from './problem.filter.js';
+import { asAppError, problemCodeOf, sendProblem } from './problem.filter.js';
+import { ownNames, refusalOf } from './request-rules.js';
 import { RouteTable } from './routes.js';
+import { parseStrictJson } from './strict-json.js';
 import { wireText } from './wire-text.js';
 
 export const BODY_BYTES_MAX = 1024 * 1024;
@@ -20,7 +21,6 @@ const KEEP_ALIVE_MS = 72_000;
 const PATH_PARAMETER_MAX = 100;
 
 const UUID_V4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
-const JSON_TYPE = /^application\/json(?: *; *charset="?utf-8"?)?$/i;
 
 const headers = {
   'cache-control': 'no-store',
@@ -73,15 +73,34 @@ async function hooks(app: NestFastifyApplication): Promise<void> {
   const all = config.PUBLIC_URL.startsWith('https:')
     ? { ...headers, 'strict-transport-security': 'max-age=31536000' }
     : headers;
-  // JSON is the only thing we read; Fastify's own parser refuses prototype keys.
-  server.removeContentTypeParser('text/plain');
+  const names = ownNames(config.PUBLIC_URL, config.ALLOWED_HOSTS);
+  const limits = app.get(RequestLimits);
+  // JSON is the only thing we read, and we read it strictly.
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    try {
+      done(null, parseStrictJson(body as Buffer));
+    } catch (error) {
+      done(error as Error);
+    }
+  });
   server.addHook('onRequest', (request, reply, done) => {
     void reply.headers(all).header('x-request-id', request.id);
-    if (hasBody(request) && !JSON_TYPE.test(request.headers['content-type'] ?? '')) {
-      sendProblem(reply, new AppError('unsupported_media_type', 'send application/json'), request.id);
-      return;
-    }
-    done();
+    const facts = {
+      method: request.method,
+      target: request.raw.url ?? '',
+      rawHeaders: request.raw.rawHeaders,
+    };
+    const refuse = (error: unknown): void => sendProblem(reply, asAppError(error), request.id);
+    const goOn = (): void => {
+      const refusal = refusalOf(facts, names);
+      if (refusal === null) done();
+      else refuse(refusal);
+    };
+    const asked = limits.ofAddress(request, reply);
+    if (asked instanceof Promise) asked.then(goOn, refuse);
+    else if (asked === null) goOn();
+    else refuse(asked);
   });
   server.setReplySerializer(wireText);
   server.addHook('onResponse', (request, reply, done) => {
@@ -95,9 +114,4 @@ async function hooks(app: NestFastifyApplication): Promise<void> {
     log.info({ ...fields, durationMs: Math.round(ms) }, 'request');
     done();
   });
-}
-
-function hasBody(request: FastifyRequest): boolean {
-  const length = request.headers['content-length'];
-  return (length !== undefined && length !== '0') || request.headers['transfer-encoding'] !== undefined;
 }

@@ -10,6 +10,8 @@ const DELAY_MAX_MS = 15 * 60_000;
 /** Failures of one name, from everywhere, from which on a new network waits before its first try. */
 export const PRESSURE_MIN = 50;
 export const SLOW_MAX_MS = 30_000;
+/** That wait grows by as much with each further PRESSURE_MIN failures. */
+export const SLOW_STEP_MS = 1_000;
 
 /** A pair is forgotten this long after its last try; longer than any wait. */
 export const PAIR_KEPT_MS = 60 * 60_000;
@@ -25,5 +27,5 @@ export function delayMs(failures: number): number {
 /** Wait of a network before its first try of a name that failed so often elsewhere. */
 export function slowMs(pressure: number): number {
   if (pressure < PRESSURE_MIN) return 0;
-  return Math.min(SLOW_MAX_MS, Math.round((1_000 * pressure) / PRESSURE_MIN));
+  return Math.min(SLOW_MAX_MS, Math.floor((SLOW_STEP_MS * pressure) / PRESSURE_MIN));
 }
