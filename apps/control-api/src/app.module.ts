@@ -75,6 +75,8 @@ import { TenantsService } from './tenants/tenants.service.js';
 import { SecondFactor } from './totp/second-factor.js';
 import { TotpController } from './totp/totp.controller.js';
 import { TotpService } from './totp/totp.service.js';
+import { WebhooksController } from './webhooks/webhooks.controller.js';
+import { WebhooksService } from './webhooks/webhooks.service.js';
 import { UsageController } from './usage/usage.controller.js';
 
 export const controllers: Type[] = [
@@ -101,9 +103,8 @@ export const controllers: Type[] = [
   AccessController,
   UsageController,
   EnforcementController,
-  SigningKeysController,
-  JwksController,
   EventsController,
+  WebhooksController,
   SigningKeysController,
   ApiKeysController,
   MachineTokensController,
@@ -151,6 +152,7 @@ const services: Type[] = [
   DevicesService,
   AccessService,
   EventHub,
+  WebhooksService,
   AccessGuard,
 ];
 

@@ -23,6 +23,8 @@ const taskLabels = {
     'period-roll',
     'pool-watch',
     'partition-keeper',
+    'event-keeper',
+    'audit-heads',
     'node-liveness',
     'usage-rollup',
     'statement-close',

@@ -17,8 +17,10 @@ import { NodeStreams } from './enforcement/streams.js';
 import { StatusWriter } from './heartbeat/status-writer.js';
 import type { SchedulerMetrics } from './metrics.js';
 import { TaskDriver, type Task } from './tasks/driver.js';
+import { auditHeads } from './tasks/audit-heads.js';
 import { expirySweep } from './tasks/expiry-sweep.js';
 import { nodeLiveness } from './tasks/node-liveness.js';
+import { eventKeeper } from './tasks/event-keeper.js';
 import { partitionKeeper } from './tasks/partition-keeper.js';
 import { periodRoll } from './tasks/period-roll.js';
 import { poolWatch } from './tasks/pool-watch.js';
@@ -34,6 +36,8 @@ export interface SchedulerOptions {
   dataKey: Buffer;
   heartbeatMs: number;
   windowMs: number;
+  /** Where the ends of the audit chains are kept outside the database. */
+  auditHeadsFile?: string | undefined;
   clock: Clock;
   log: Logger;
   metrics: SchedulerMetrics;
@@ -134,6 +138,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         periodRoll(clock),
         poolWatch(),
         partitionKeeper(partitionsPool, metrics),
+        eventKeeper(clock),
+        auditHeads(clock, options.auditHeadsFile),
         nodeLiveness(metrics, heartbeatMs),
         usageRollup(pool),
         statementClose(pool, options.dataKey, clock),

@@ -12,6 +12,8 @@ export type SubscriptionId = Id<'subscription'>;
 export type DeviceId = Id<'device'>;
 export type NodeId = Id<'node'>;
 export type NodeGroupId = Id<'node_group'>;
+export type WebhookId = Id<'webhook'>;
+export type DeliveryId = Id<'delivery'>;
 /** An API key or a machine token. */
 export type KeyId = Id<'key'>;
 

@@ -15,4 +15,5 @@ export const exampleIds = {
   statement: '01890a5d-ac96-774b-bcce-b302099a800c',
   passkey: '01890a5d-ac96-774b-bcce-b302099a800d',
   identityProvider: '01890a5d-ac96-774b-bcce-b302099a800e',
+  delivery: '01890a5d-ac96-774b-bcce-b302099a800f',
 } as const;

@@ -3,11 +3,11 @@
 // dropped in both directions. Rendered whole and replaced in one transaction, so a restart leaves no gap.
 // Cutting a customer does not pass here: taking the peer's addresses away over UAPI takes 0.5 ms and stops both
 // directions; adding to an nft set means a process (6 ms from Node, 10 on a busy interface) and stops no more.
+import { specialRanges } from '@penstock/domain/special-ranges';
 import { firstHost, formatCidr } from '../address.js';
 import type { Cidr, Family } from '../address.js';
 import { eachFamily, elementsOf, removeTable, renderSet, renderTable, replaceTable } from '../nft.js';
 import type { Table } from '../nft.js';
-import { specialRanges } from '../special-ranges.js';
 
 export interface FirewallOptions {
   /** [a-z][a-z0-9_]*, at most 15 characters. */

@@ -2,11 +2,11 @@
 // DNS server of his own can show the rule a public address and the dialler 127.0.0.1 (DNS rebinding). Only the kernel
 // sees what is really dialled: connections of customers carry a mark, and a table of this engine's own refuses those
 // to special ranges and to any address of this machine. It stands before Xray starts and falls only with stop().
+import { specialRanges } from '@penstock/domain/special-ranges';
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import { eachFamily, elementsOf, removeTable, renderSet, renderTable, replaceTable } from '../nft.js';
 import type { Table } from '../nft.js';
-import { specialRanges } from '../special-ranges.js';
 import { egressCidr } from './egress.js';
 
 export interface EgressFirewallOptions {

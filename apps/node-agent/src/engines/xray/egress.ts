@@ -2,9 +2,9 @@
 // special ranges, minus what the operator allows. Pure CIDR arithmetic. The allowed part is cut out of the blocked
 // ranges rather than let through by a rule of its own: a rule before the cut rules would let a cut customer through.
 import { AppError } from '@penstock/domain/errors';
+import { specialRanges } from '@penstock/domain/special-ranges';
 import { addressBits, formatCidr, networkOf, parseCidr } from '../address.js';
 import type { Cidr } from '../address.js';
-import { specialRanges } from '../special-ranges.js';
 
 /** Xray turns a mapped address into the IPv4 one it stands for before any rule, and takes no such prefix. */
 const MAPPED = '::ffff:0:0/96';

@@ -1,6 +1,8 @@
-// Destinations that are nobody's business on the internet, for all engines: one list, so that what one engine closes
-// the other does not leave open. Text, because each engine writes it into a language of its own.
-import type { Family } from './address.js';
+// Destinations that are nobody's business on the internet, for all engines and for our own calls to strangers' servers:
+// one list, so that what one closes another does not leave open. Text, because each engine writes it into a language of
+// its own.
+
+export type Family = 4 | 6;
 
 /** Nothing on the internet; link-local and the last IPv4 one hold the clouds' metadata services. */
 const NEVER: Record<Family, readonly string[]> = {
@@ -13,7 +15,7 @@ const PRIVATE: Record<Family, readonly string[]> = {
   6: ['fc00::/7', '64:ff9b::/96', '64:ff9b:1::/48', '2002::/16'],
 };
 
-/** CIDRs of one family that customers may not reach. `blockPrivate` false leaves the private ones out. */
+/** CIDRs of one family that nobody may be led to. `blockPrivate` false leaves the private ones out. */
 export function specialRanges(family: Family, blockPrivate: boolean): string[] {
   return [...NEVER[family], ...(blockPrivate ? PRIVATE[family] : [])];
 }

@@ -1,0 +1,174 @@
+// Live pages: a tenant's events in order, once, whole, and nobody else's.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createWorld, type Person, type World } from './world.js';
+
+interface Told {
+  id: string;
+  event: string;
+  data: { type?: string; entity?: string; entityId?: string; data?: Record<string, unknown> };
+}
+
+/** A page that reads its stream until it is told to stop. */
+class Page {
+  readonly told: Told[] = [];
+  readonly #abort = new AbortController();
+  #wake: () => void = () => undefined;
+  ended = false;
+  status = 0;
+
+  static async open(world: World, person: Person, after?: string): Promise<Page> {
+    const page = new Page();
+    const response = await fetch(`${world.url}/api/v1/events`, {
+      headers: {
+        authorization: `Bearer ${person.token}`,
+        ...(after === undefined ? {} : { 'last-event-id': after }),
+      },
+      signal: page.#abort.signal,
+    });
+    page.status = response.status;
+    void page.#read(response);
+    if (response.status === 200) await page.until(() => page.told.length > 0);
+    return page;
+  }
+
+  async #read(response: Response): Promise<void> {
+    let text = '';
+    try {
+      for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+        text += chunk;
+        const parts = text.split('\n\n');
+        text = parts.pop() ?? '';
+        for (const part of parts) this.#take(part);
+        this.#wake();
+      }
+    } catch {
+      // Closed by this side.
+    }
+    this.ended = true;
+    this.#wake();
+  }
+
+  #take(part: string): void {
+    const fields = Object.fromEntries(
+      part.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
+    );
+    if (fields['event'] === undefined) return;
+    this.told.push({
+      id: fields['id'] ?? '',
+      event: fields['event'],
+      data: JSON.parse(fields['data'] ?? '{}') as Told['data'],
+    });
+  }
+
+  async until(condition: () => boolean, timeoutMs = 5_000): Promise<void> {
+    const deadline = setTimeout(() => this.#wake(), timeoutMs);
+    const began = performance.now();
+    while (!condition()) {
+      if (performance.now() - began >= timeoutMs)
+        throw new Error(`not told in time: ${JSON.stringify(this.told)}`);
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+    clearTimeout(deadline);
+  }
+
+  names(): (string | undefined)[] {
+    return this.told.filter(({ event }) => event === 'node_group.create').map(({ data }) => data.entityId);
+  }
+
+  close(): void {
+    this.#abort.abort();
+  }
+}
+
+describe('events', () => {
+  let world: World;
+  let owner: Person;
+  let count = 0;
+
+  beforeAll(async () => {
+    world = await createWorld();
+    owner = await world.person(await world.tenant('own'), 'owner');
+  });
+  afterAll(() => world.close());
+
+  async function makeGroup(as = owner): Promise<string> {
+    const answer = await world.ask('POST', '/api/v1/node-groups', { as, body: { name: `group ${count++}` } });
+    expect(answer.status, answer.text).toBe(201);
+    return String(answer.body['nodeGroupId']);
+  }
+
+  test('a page is told of a change at once, and of no other tenant’s', async () => {
+    const stranger = await world.person(await world.tenant('other'), 'owner');
+    const page = await Page.open(world, owner);
+    expect(page.told[0]?.event).toBe('hello');
+    await makeGroup(stranger);
+    const nodeGroupId = await makeGroup();
+    await page.until(() => page.names().includes(nodeGroupId));
+    expect(page.names()).toEqual([nodeGroupId]);
+    page.close();
+  });
+
+  test('a page that comes back goes on behind the last event it had', async () => {
+    const page = await Page.open(world, owner);
+    const first = await makeGroup();
+    await page.until(() => page.names().includes(first));
+    const last = page.told.at(-1)?.id ?? '';
+    page.close();
+    const missed = [await makeGroup(), await makeGroup(), await makeGroup()];
+    const again = await Page.open(world, owner, last);
+    await again.until(() => again.names().length === 3);
+    expect(again.names()).toEqual(missed);
+    const next = await makeGroup();
+    await again.until(() => again.names().length === 4);
+    expect(again.names()).toEqual([...missed, next]);
+    again.close();
+  });
+
+  test('an event of a transaction that took longer is not passed over', async () => {
+    const page = await Page.open(world, owner);
+    const slow = await world.context.pool.connect();
+    await slow.query('BEGIN');
+    await slow.query(`SELECT set_config('app.tenant_id', $1, true)`, [owner.tenantId]);
+    await slow.query(
+      `INSERT INTO event (tenant_id, type, entity) VALUES ($1, 'node_group.create', 'node_group')`,
+      [owner.tenantId],
+    );
+    const nodeGroupId = await makeGroup();
+    await slow.query('COMMIT');
+    slow.release();
+    await page.until(() => page.names().includes(nodeGroupId));
+    expect(page.names()).toHaveLength(2);
+    page.close();
+  });
+
+  test('each role is told of what it may read', async () => {
+    const operator = await world.person(owner.tenantId, 'operator');
+    const pages = [await Page.open(world, owner), await Page.open(world, operator)] as const;
+    const invited = await world.ask('POST', '/api/v1/invitations', {
+      as: owner,
+      body: { email: 'new@example.org', role: 'operator' },
+    });
+    expect(invited.status, invited.text).toBe(201);
+    const nodeGroupId = await makeGroup();
+    for (const page of pages) await page.until(() => page.names().includes(nodeGroupId));
+    expect(pages[0].told.some(({ event }) => event === 'invitation.create')).toBe(true);
+    expect(pages[1].told.some(({ event }) => event === 'invitation.create')).toBe(false);
+    for (const page of pages) page.close();
+  });
+
+  test('an id from before events were kept is told to read everything again', async () => {
+    const page = await Page.open(world, owner, '5-1-1000000000000');
+    expect(page.told[0]?.event).toBe('reset');
+    page.close();
+  });
+
+  test('a page is closed within a second after its session ended', async () => {
+    const person = await world.person(owner.tenantId, 'admin');
+    const page = await Page.open(world, person);
+    await world.sql('UPDATE session SET revoked_at = now() WHERE family_id = $1', [person.familyId]);
+    const began = performance.now();
+    await page.until(() => page.ended);
+    expect(performance.now() - began).toBeLessThan(2_000);
+    expect((await Page.open(world, person)).status).toBe(401);
+  });
+});
