@@ -18,6 +18,8 @@ export const configSchema = z.object({
   HEARTBEAT_MS: z.coerce.number().int().min(500).max(60_000).default(5_000),
   /** A node whose certificate ran out longer ago waits for an admin's approval; 0: each one does, 720: none. */
   REATTEST_AUTOMATIC_HOURS: z.coerce.number().int().min(0).max(720).default(168),
+  /** The ends of the audit chains are added to this file each hour: keep copies of it elsewhere. */
+  AUDIT_HEADS_FILE: z.string().min(1).optional(),
   /** Length of a window on the nodes. */
   WINDOW_MS: z.coerce.number().int().min(1_000).max(60_000).default(5_000),
 });

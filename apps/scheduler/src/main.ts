@@ -41,6 +41,7 @@ async function start(): Promise<void> {
     dataKey: config.DATA_KEY,
     heartbeatMs: config.HEARTBEAT_MS,
     windowMs: config.WINDOW_MS,
+    auditHeadsFile: config.AUDIT_HEADS_FILE,
     ...{ clock, log, metrics: schedulerMetrics(metrics), random: Math.random },
     channels: { [REVOKED_CHANNEL]: () => void revocations.poke() },
   });
