@@ -42,12 +42,13 @@ export const takeReleases = statement<ReleasedRow>(
 
 // The period is the one that live usage of that moment counts in (crossing.ts): the last that began before, else the
 // first. Counters are locked in key order; numbers saturate at 2^63 − 1 as they do in a flush.
-export const billReleased = statement<{ count: bigint }>(
+export const billReleased = statement<{ count: bigint; billable: bigint[] | null }>(
   'quarantine_release.bill',
   `WITH billed AS (
-     SELECT i.s, p.period_id, i.u::numeric AS up, i.d::numeric AS down,
+     SELECT i.nth, i.s, p.period_id, i.u::numeric AS up, i.d::numeric AS down,
             floor((i.u::numeric + i.d) * m.per_mille / 1000) AS billable
-     FROM unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::int8[], $6::int8[]) AS i (n, s, at, u, d)
+     FROM unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::int8[], $6::int8[])
+       WITH ORDINALITY AS i (n, s, at, u, d, nth)
      CROSS JOIN LATERAL (
        SELECT p.period_id FROM usage_period p WHERE p.tenant_id = $1 AND p.subscription_id = i.s
        ORDER BY p.started_at <= i.at DESC, abs(extract(epoch FROM p.started_at - i.at)) LIMIT 1) p
@@ -73,5 +74,5 @@ export const billReleased = statement<{ count: bigint }>(
      FROM counted c JOIN usage_period p ON p.tenant_id = $1 AND p.subscription_id = c.subscription_id AND p.period_id = c.period_id
      WHERE p.limit_bytes IS NOT NULL AND c.billable_bytes >= p.limit_bytes ORDER BY c.subscription_id
    )
-   SELECT count(*) AS count FROM billed`,
+   SELECT count(*) AS count, array_agg(least(billable, 9223372036854775807)::int8 ORDER BY nth) AS billable FROM billed`,
 );

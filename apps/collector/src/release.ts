@@ -1,5 +1,5 @@
 // Bills quarantined usage that somebody released (control-api leaves the wish in quarantine_release). Invariant: the wish
-// ends, released_at is set and the counters grow in one transaction; frames are not counted again, because a replay
+// ends, released_at is set, the counters and the series grow in one transaction; frames are not counted again, because a replay
 // leaves out what was quarantined whether it was released or not. Run every few seconds by the collector.
 import type { Client, Pool } from '@penstock/db/pool';
 import { run } from '@penstock/db/statement';
@@ -9,6 +9,7 @@ import type { Logger } from '@penstock/service/logger';
 import { decodeHeader } from '@penstock/ledger/frame';
 import { FLAG_IMPLAUSIBLE_CLOCK } from './accept.js';
 import { billReleased, listReleaseTenants, takeReleases, type ReleasedRow } from './release.store.js';
+import { addToSeries, releasedColumns } from './series.store.js';
 
 export const RELEASE_MS = 2_000;
 /** One transaction. */
@@ -43,6 +44,13 @@ async function billTenant(client: Client, tenantId: string, at: Date): Promise<n
     at,
   ]);
   if (billed?.count !== BigInt(rows.length)) throw new Error('a released row found no period or multiplier');
+  const billable = billed.billable ?? [];
+  await addToSeries(
+    client,
+    releasedColumns(
+      rows.map((row, i) => ({ ...row, tenantId, atMs: billedAtMs(row), billableBytes: billable[i] ?? 0n })),
+    ),
+  );
   return rows.length;
 }
 

@@ -1,8 +1,9 @@
 // SQL of the series' flush. The hour and the day are the tenant's own (see the migration); sums of the same hour are put
-// together before they touch a row. A node's rows have one writer, the holder of its stream, whose watermark has moved
-// in the same transaction: no order is needed, and nobody else waits.
+// together before they touch a row. What a node sends has one writer, the holder of its stream, whose watermark has moved
+// in the same transaction; released quarantine (release.ts) is the one exception.
 import type { Client } from '@penstock/db/pool';
 import { run, statement } from '@penstock/db/statement';
+import { idBytes } from '@penstock/domain/ids';
 import { FixedArray } from './binary-array.js';
 import { SERIES_BUCKET_MS, type SeriesSums } from './series.js';
 import type { Stream } from './stream.js';
@@ -71,6 +72,33 @@ export function* seriesColumns(
       made = null;
     }
   }
+}
+
+/** Released quarantine as parameters of one statement. */
+export function releasedColumns(
+  rows: readonly {
+    tenantId: string;
+    subscriptionId: string;
+    nodeId: string;
+    engine: number;
+    atMs: number;
+    upBytes: bigint;
+    downBytes: bigint;
+    billableBytes: bigint;
+  }[],
+): SeriesColumns {
+  const made = columns(rows.length);
+  for (const row of rows) {
+    made.tenant.uuid(idBytes(row.tenantId));
+    made.subscription.uuid(idBytes(row.subscriptionId));
+    made.node.uuid(idBytes(row.nodeId));
+    made.engine.int2(row.engine);
+    made.at.time(row.atMs);
+    made.up.int8(row.upBytes);
+    made.down.int8(row.downBytes);
+    made.billable.int8(row.billableBytes);
+  }
+  return Object.values(made).map((array) => array.buffer);
 }
 
 function columns(n: number) {

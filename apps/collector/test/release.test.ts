@@ -179,6 +179,11 @@ describe('usage in quarantine', () => {
     await node.open(running.address);
     await running.collector.flush();
     expect(await counter()).toEqual(billed);
+    const series = await sql.query(
+      `SELECT up_bytes::text AS up, billable_bytes::text AS billable FROM usage_hour WHERE subscription_id = $1`,
+      [own()],
+    );
+    expect(series.rows).toEqual([{ up: billed.up.toString(), billable: billed.billable.toString() }]);
     const { rows } = await sql.query(
       `SELECT q.released_at IS NOT NULL AS released, (SELECT count(*)::int FROM quarantine_release) AS wishes,
               (SELECT array_agg(observed_bytes) FROM access_change WHERE subscription_id = $2 AND cause = 'crossing') AS told
