@@ -1,139 +1,171 @@
-// Tenants are separated by the database. Every route is tried against another tenant's objects, first as shipped,
-// then with the guard and the code's own tenant predicates switched off by replacing providers, so that row security
-// alone stands. The same tests show that the own tenant still gets its answer.
+// Tenants are separated by the database. Every route is tried against another tenant's objects by every kind of person,
+// first as shipped, then with the guard and the code's own tenant predicates switched off by replacing providers, so that
+// row security alone stands. The requests are made from the router and the schemas' examples (attacks.ts). The same
+// tests show that the own tenant still gets its answer.
 import type { ExecutionContext } from '@nestjs/common';
-import type { TransactionSettings } from '@penstock/db/transaction';
-import type { TenantId } from '@penstock/domain/ids';
+import { roles, type Role } from '@penstock/domain/terms';
+import type { AccountId, TenantId } from '@penstock/domain/ids';
+import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { controllers } from '../src/app.module.js';
-import { Context } from '../src/context.js';
-import { Database } from '../src/database.js';
 import { AccessGuard } from '../src/http/access.guard.js';
-import { originOf, type ActingRequest, type Actor } from '../src/http/actor.js';
+import { originOf, type ActingRequest } from '../src/http/actor.js';
 import { declarationOf } from '../src/http/require.decorator.js';
 import { routesOf, type Route } from '../src/http/routes.js';
-import { fingerprint, planTerms, scene, vless, type Scene } from './scene.js';
-import { ABSENT, createWorld, type Answer, type Person, type World } from './world.js';
+import { allows, permissions } from '../src/permissions.js';
+import { absentIds, attacks, fingerprint, idsOf, request, type Attack, type Ids } from './attacks.js';
+import { scene, type Scene } from './scene.js';
+import { createWorld, type Answer, type Person, type World } from './world.js';
 
-/** Bodies that would be accepted, for each route that takes one; ids are those of `target`. */
-function bodyOf(route: Route, target: Scene): object | undefined {
-  if (route.body === undefined) return undefined;
-  const bodies: Record<string, object> = {
-    'AuthController.switchTenant': { tenantId: target.admin.tenantId },
-    'TenantsController.create': { name: 'planted' },
-    'PlansController.create': { ...planTerms, nodeGroupIds: [target.nodeGroupId] },
-    'NodeGroupsController.create': { name: 'planted' },
-    'NodeGroupsController.addNode': { nodeId: target.nodeId },
-    'NodesController.register': {
-      ...{ name: 'planted', address: 'p.example.org', inbounds: [vless], nodeGroupIds: [target.nodeGroupId] },
-    },
-    'NodesController.revoke': { reason: 'planted' },
-    'JoinTokensController.create': {},
-    'SubscriptionsController.create': { planId: target.planId, name: 'planted' },
-    'SubscriptionsController.change': { name: 'planted', adminState: 'disabled' },
-    'DevicesController.add': { name: 'planted' },
-  };
-  const body = bodies[route.handler];
-  if (body === undefined) throw new Error(`${route.handler}: give the matrix a body for it`);
-  return body;
+type Named = [name: string, route: Route];
+
+const routes = routesOf(controllers);
+const named = (list: Route[]): Named[] => list.map((route) => [`${route.method} ${route.path}`, route]);
+const guarded = routes.filter((route) => route.declaration.access !== 'public');
+/** Only for the platform: a customer's owner is refused whatever he names. */
+const isPlatforms = ({ declaration: { access } }: Route): boolean =>
+  access !== 'public' && access !== 'self' && 'platform' in permissions[access];
+/** An endless answer: its headers are enough. */
+const isStream = (route: Route): boolean => route.declaration.contentType === 'text/event-stream';
+
+/** Ids of the victim that an answer holds. */
+function leaked(answer: Answer, victim: Ids): string[] {
+  return Object.entries(victim).flatMap(([name, id]) => (answer.text.includes(id) ? [name] : []));
 }
 
-function pathOf(route: Route, target: Scene): string {
-  const ids: Record<string, string> = {
-    ...{ tenantId: target.admin.tenantId, planId: target.planId, nodeGroupId: target.nodeGroupId },
-    ...{ nodeId: target.nodeId, subscriptionId: target.subscriptionId, deviceId: target.deviceId },
-  };
-  return route.path.replace(/:(\w+)/g, (_match, name: string) => {
-    const id = ids[name];
-    if (id === undefined) throw new Error(`${route.path}: give the matrix an id for ${name}`);
-    return id;
-  });
+interface Identity {
+  who: string;
+  person: Person | undefined;
+  role: Role | null;
 }
 
-const guarded = routesOf(controllers).filter((route) => route.declaration.access !== 'public');
-/** Routes whose target is named by the caller, in the path or in the body. */
-const aimed = guarded.filter((route) => {
-  const creates = ['TenantsController.create', 'NodeGroupsController.create'];
-  return (route.path.includes(':') || route.body !== undefined) && !creates.includes(route.handler);
-});
-
-function leaks(answer: Answer, victim: Scene): boolean {
-  const { admin, ...ids } = victim;
-  return [admin.tenantId, admin.accountId, ...Object.values(ids)].some((id) => answer.text.includes(id));
+let sent = 0;
+async function send(
+  world: World,
+  attack: Attack,
+  as?: Person,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  sent += 1;
+  const { method, path, body } = attack;
+  return world.ask(method, path, { as, headers, ...(body && { body }) });
 }
 
 describe('as shipped', () => {
   let world: World;
   let own: Scene;
-  let victim: Scene;
-  let people: Person[];
+  let platformScene: Scene;
+  let victim: Ids;
+  let identities: Identity[];
 
   beforeAll(async () => {
     world = await createWorld();
     own = await scene(world, await world.person(await world.tenant('own'), 'owner'));
-    victim = await scene(world, await world.person(await world.tenant('victim'), 'owner'));
-    const roles = ['admin', 'operator', 'auditor'] as const;
-    people = [own.admin, ...(await Promise.all(roles.map((role) => world.person(own.admin.tenantId, role))))];
-    const ids = { node: own.nodeId, device: own.deviceId };
-    await world.sql('INSERT INTO node_address (node_id, address, device_id) VALUES ($1, $2, $3)', [
-      ...[ids.node, '10.66.0.9', ids.device],
-    ]);
+    platformScene = await scene(world, await world.person(world.platform, 'owner'));
+    victim = idsOf(await scene(world, await world.person(await world.tenant('victim'), 'owner')));
+    const people = await Promise.all(
+      roles.map(async (role) => ({ who: role, role, person: await world.person(own.admin.tenantId, role) })),
+    );
+    identities = [...people, { who: 'nobody', role: null, person: undefined }];
   });
-  afterAll(() => world.close());
+  afterAll(async () => {
+    process.stdout.write(`attack matrix as shipped: ${sent} requests over ${routes.length} routes\n`);
+    await world.close();
+  });
 
-  test.each(aimed.map((route) => [`${route.method} ${route.path}`, route] as const))(
-    '%s: another tenant’s is refused in every role, and nothing changes',
+  test.each(named(routes.filter((route) => !isStream(route))))(
+    '%s: another tenant’s object is refused to every identity as if it did not exist, and nothing changes [G7]',
     async (_name, route) => {
-      const before = await fingerprint(world, victim.admin.tenantId);
-      for (const person of people) {
-        const body = bodyOf(route, victim);
-        const answer = await world.ask(route.method, pathOf(route, victim), {
-          as: person,
-          ...(body && { body }),
-        });
-        expect([403, 404], `${person.accountId} ${answer.text}`).toContain(answer.status);
-        expect(leaks(answer, victim)).toBe(false);
-        // For whoever may do this at all, a foreign id is one that does not exist.
-        const absent = { ...victim, ...absentIds(victim) };
-        const missing = bodyOf(route, absent);
-        const same = await world.ask(route.method, pathOf(route, absent), {
-          as: person,
-          ...(missing && { body: missing }),
-        });
-        expect([same.status, same.body['code']]).toEqual([answer.status, answer.body['code']]);
+      const mine = idsOf(own);
+      const absent = absentIds(victim);
+      const before = await fingerprint(world, victim);
+      for (const { who, role, person } of identities) {
+        const missing = attacks(route, mine, absent);
+        for (const [index, attack] of attacks(route, mine, victim).entries()) {
+          const answer = await send(world, attack, person);
+          const note = `${who} ${attack.aimed.join(' ')} ${answer.text.slice(0, 300)}`;
+          expect(leaked(answer, victim), note).toEqual([]);
+          expect(answer.status, note).toBeLessThan(500);
+          const inQuery = attack.aimed.every((place) => place.startsWith('query.'));
+          if (!inQuery && route.declaration.access !== 'public') {
+            expect(answer.status, note).toBeGreaterThanOrEqual(400);
+          }
+          if (person === undefined && route.declaration.access !== 'public') {
+            expect(answer.status, note).toBe(401);
+          }
+          // Whoever may do this at all is told "not there", never "not yours".
+          const { access } = route.declaration;
+          const may =
+            role !== null &&
+            access !== 'public' &&
+            access !== 'self' &&
+            allows({ role, platform: false }, access);
+          if (may) expect(answer.status, note).not.toBe(403);
+          const twin = missing[index];
+          if (twin !== undefined) {
+            const same = await send(world, twin, person);
+            expect([same.status, same.body['code']], note).toEqual([answer.status, answer.body['code']]);
+          }
+        }
       }
-      expect(await fingerprint(world, victim.admin.tenantId)).toBe(before);
+      expect(await fingerprint(world, victim)).toBe(before);
     },
   );
 
-  test('lists show nothing of another tenant', async () => {
-    for (const route of guarded.filter((each) => each.method === 'GET' && !each.path.includes(':'))) {
-      const answer = await world.ask('GET', route.path, { as: own.admin });
-      expect(leaks(answer, victim), route.path).toBe(false);
-    }
-  });
+  test.each(named(guarded.filter((route) => !isStream(route))))(
+    '%s: a request about one’s own shows and changes nothing of another tenant [G7]',
+    async (_name, route) => {
+      const before = await fingerprint(world, victim);
+      // What may be deleted or ended by it is not what the other tests use.
+      const fresh =
+        route.method === 'GET'
+          ? own
+          : await scene(world, await world.person(await world.tenant('own'), 'owner'));
+      const answer = await send(world, request(route, idsOf(fresh), victim), fresh.admin);
+      expect(leaked(answer, victim), answer.text.slice(0, 300)).toEqual([]);
+      expect(await fingerprint(world, victim)).toBe(before);
+      const refused = /^your role may not/.test(String(answer.body['detail']));
+      expect(refused, answer.text).toBe(isPlatforms(route));
+      if (!refused) expect(answer.status, answer.text).not.toBe(500);
+      if (!refused && route.path.includes(':')) expect(answer.status, answer.text).not.toBe(404);
+    },
+  );
+
+  /** By these the platform reaches any account, whichever tenants it is in. */
+  const ofAnyAccount = ['/api/v1/members/:accountId/password-reset', '/api/v1/members/:accountId/sessions'];
+  const notPlatforms = guarded.filter(
+    (route) => !isPlatforms(route) && !isStream(route) && !ofAnyAccount.includes(route.path),
+  );
+
+  test.each(named(notPlatforms))(
+    '%s: the platform’s owner, acting in the platform’s tenant, reaches no customer’s object by it [G7]',
+    async (_name, route) => {
+      const before = await fingerprint(world, victim);
+      for (const attack of attacks(route, idsOf(platformScene), victim)) {
+        // He may name any tenant: acting in another is how he gets there, with an audit row in that tenant.
+        if (attack.aimed.some((place) => place.endsWith('.tenantId'))) continue;
+        // The operator runs all machines, a customer's own too (the policies of node and node_group say so).
+        if (attack.aimed.some((place) => /\.node(Group)?Id$/.test(place))) continue;
+        const answer = await send(world, attack, platformScene.admin);
+        expect(leaked(answer, victim), answer.text.slice(0, 300)).toEqual([]);
+      }
+      expect(await fingerprint(world, victim)).toBe(before);
+    },
+  );
 });
 
-function absentIds(victim: Scene): Omit<Scene, 'admin'> & { admin: Person } {
-  const all = {
-    nodeGroupId: ABSENT,
-    nodeId: ABSENT,
-    planId: ABSENT,
-    subscriptionId: ABSENT,
-    deviceId: ABSENT,
-  };
-  return { ...all, admin: { ...victim.admin, tenantId: ABSENT as TenantId } };
-}
-
-/** Lets everybody do everything: who acts for which tenant is read from a header. */
-class OpenGuard {
-  canActivate(context: ExecutionContext): boolean {
+/** Requests with the header act for whom it says, with every right; all others as shipped. */
+class OpenGuard extends AccessGuard {
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<ActingRequest>();
-    if (declarationOf(context.getHandler())?.access === 'public') return true;
+    const claimed = request.headers['x-claimed-tenant'];
+    const access = declarationOf(context.getHandler())?.access;
+    if (claimed === undefined || access === 'public') return super.canActivate(context);
     request.actor = {
-      ...{ ...originOf(request), accountId: null, role: 'owner', platform: false, familyId: null },
-      ...{ keyId: null, scopes: null },
-      tenantId: String(request.headers['x-claimed-tenant']) as TenantId,
+      ...{ ...originOf(request), role: 'owner', platform: false, keyId: null, scopes: null },
+      accountId: String(request.headers['x-claimed-account']) as AccountId,
+      tenantId: String(claimed) as TenantId,
+      familyId: String(request.headers['x-claimed-family']),
     };
     return true;
   }
@@ -142,100 +174,103 @@ class OpenGuard {
 /** Set: every transaction is this tenant's, whoever the code believes to act for. */
 let attacker: TenantId | undefined;
 
-class SwitchedDatabase extends Database {
-  protected override settings(actor: Actor): TransactionSettings {
-    return { tenantId: attacker ?? actor.tenantId };
-  }
+/** Puts the attacker's tenant in the place of the one that the code gives a transaction, on every connection. */
+function switchTenants(pool: World['context']['pool']): void {
+  const connect = pool.connect.bind(pool) as () => Promise<PoolClient>;
+  const switched = new WeakSet<PoolClient>();
+  const replaced = async (): Promise<PoolClient> => {
+    const client = await connect();
+    if (switched.has(client)) return client;
+    switched.add(client);
+    const query = client.query.bind(client) as (...args: unknown[]) => unknown;
+    const replace = (...args: unknown[]): unknown => {
+      const first = args[0] as { name?: string; values?: unknown[] };
+      if (attacker === undefined || first?.name !== 'transaction.settings') return query(...args);
+      return query({ ...first, values: [attacker, ...(first.values ?? []).slice(1)] }, ...args.slice(1));
+    };
+    client.query = replace as PoolClient['query'];
+    return client;
+  };
+  pool.connect = replaced as typeof pool.connect;
 }
 
 describe('row security alone', () => {
   let world: World;
   let own: Scene;
-  let victim: Scene;
+  let victim: Ids;
 
   beforeAll(async () => {
-    const providers = [
-      { provide: AccessGuard, useValue: new OpenGuard() },
-      {
-        provide: Database,
-        inject: [Context],
-        useFactory: (context: Context) => new SwitchedDatabase(context),
-      },
-    ];
-    world = await createWorld({ override: providers });
-    own = await open(await world.tenant('own'));
-    victim = await open(await world.tenant('victim'));
+    world = await createWorld({ override: [{ provide: AccessGuard, useClass: OpenGuard }] });
+    switchTenants(world.context.pool);
+    own = await scene(world, await world.person(await world.tenant('own'), 'owner'));
+    victim = idsOf(await scene(world, await world.person(await world.tenant('victim'), 'owner')));
   });
   afterAll(() => world.close());
 
-  async function open(tenantId: TenantId): Promise<Scene> {
-    const person: Person = { ...{ accountId: ABSENT, familyId: ABSENT, tenantId, token: '' } } as Person;
-    const acting: World = {
-      ...world,
-      ask: (method, path, options) => as(tenantId, method, path, options?.body),
-    };
-    return scene(acting, person);
-  }
+  /** The code takes the request for one of `tenantId`; the person is the attacker. */
+  const claiming = (tenantId: string): Record<string, string> => ({
+    ...{ 'x-claimed-tenant': tenantId, 'x-claimed-account': own.admin.accountId },
+    'x-claimed-family': own.admin.familyId,
+  });
 
-  const as = (tenantId: string, method: string, path: string, body?: unknown): Promise<Answer> =>
-    world.ask(method, path, {
-      ...(body === undefined ? {} : { body }),
-      headers: { 'x-claimed-tenant': tenantId },
-    });
+  // The code's own word for a tenant that a member of the platform names is that tenant: nothing to switch off.
+  const switched = guarded.filter((route) => !isPlatforms(route) && !isStream(route));
 
-  const withoutPeople = aimed.filter((route) => !route.handler.startsWith('AuthController'));
-
-  test.each(withoutPeople.map((route) => [`${route.method} ${route.path}`, route] as const))(
-    '%s: the code claims to be the victim, the database answers as the attacker',
+  test.each(named(switched))(
+    '%s: the code believes to act for the victim, the database answers as the attacker [G7]',
     async (_name, route) => {
-      const before = await fingerprint(world, victim.admin.tenantId);
+      const before = await fingerprint(world, victim);
       attacker = own.admin.tenantId;
       try {
-        // Claiming the victim's tenant makes every predicate of the code true for the victim's rows.
-        for (const claimed of [victim.admin.tenantId, own.admin.tenantId]) {
-          const answer = await as(claimed, route.method, pathOf(route, victim), bodyOf(route, victim));
-          expect(answer.status, answer.text).toBeGreaterThanOrEqual(400);
-          expect(leaks(answer, victim), answer.text).toBe(false);
+        const aimed = attacks(route, idsOf(own), victim);
+        const tried = aimed.length > 0 ? aimed : [request(route, idsOf(own), victim)];
+        for (const attack of tried) {
+          if (attack.aimed.some((place) => place.endsWith('.tenantId'))) continue;
+          // Claiming the victim's tenant makes every predicate of the code true for the victim's rows.
+          for (const tenantId of [victim['tenantId'] ?? '', own.admin.tenantId]) {
+            const answer = await send(world, attack, undefined, claiming(tenantId));
+            // The claimed tenant's id may be what the code itself says; no row of his may be.
+            const found = leaked(answer, victim).filter((name) => name !== 'tenantId');
+            expect(found, answer.text.slice(0, 300)).toEqual([]);
+          }
         }
       } finally {
         attacker = undefined;
       }
-      expect(await fingerprint(world, victim.admin.tenantId)).toBe(before);
+      expect(await fingerprint(world, victim)).toBe(before);
     },
   );
 
-  test('lists are empty of the victim although the code asks for his tenant', async () => {
-    attacker = own.admin.tenantId;
+  test('the own tenant still gets its answers', async () => {
+    const fresh = await scene(world, await world.person(await world.tenant('own'), 'owner'));
+    attacker = fresh.admin.tenantId;
     try {
-      for (const path of [
-        '/api/v1/plans',
-        '/api/v1/subscriptions',
-        '/api/v1/nodes',
-        '/api/v1/node-groups',
-        '/api/v1/tenants',
-      ]) {
-        const answer = await as(victim.admin.tenantId, 'GET', path);
-        expect(answer.status, path).toBe(200);
-        expect(leaks(answer, victim), path).toBe(false);
+      const headers = {
+        ...{ 'x-claimed-tenant': attacker, 'x-claimed-account': fresh.admin.accountId },
+        'x-claimed-family': fresh.admin.familyId,
+      };
+      let answered = 0;
+      for (const route of switched.filter((each) => each.method === 'GET')) {
+        const answer = await send(world, request(route, idsOf(fresh), victim), undefined, headers);
+        expect([401, 403, 404, 500], `${route.path} ${answer.text.slice(0, 300)}`).not.toContain(
+          answer.status,
+        );
+        answered += 1;
       }
-    } finally {
-      attacker = undefined;
-    }
-  });
-
-  test('the own tenant still gets its answer', async () => {
-    attacker = own.admin.tenantId;
-    try {
-      const get = (path: string): Promise<Answer> => as(own.admin.tenantId, 'GET', path);
-      expect((await get(`/api/v1/subscriptions/${own.subscriptionId}`)).body).toMatchObject({
-        name: 'customer',
-      });
-      expect((await get(`/api/v1/nodes/${own.nodeId}`)).body).toMatchObject({ name: 'n1' });
-      expect((await get(`/api/v1/plans/${own.planId}`)).body).toMatchObject({ name: planTerms.name });
-      expect((await get('/api/v1/subscriptions')).body['items']).toHaveLength(1);
-      const changed = await as(own.admin.tenantId, 'PATCH', `/api/v1/subscriptions/${own.subscriptionId}`, {
-        name: 'new',
-      });
+      expect(answered).toBeGreaterThan(10);
+      const changed = await send(
+        world,
+        {
+          ...{
+            method: 'PATCH',
+            path: `/api/v1/subscriptions/${fresh.subscriptionId}`,
+            body: { name: 'new' },
+          },
+          aimed: [],
+        },
+        undefined,
+        headers,
+      );
       expect(changed.body).toMatchObject({ name: 'new', version: 2 });
     } finally {
       attacker = undefined;

@@ -1,4 +1,6 @@
 // One of everything in one tenant, made through the API as its admin would.
+import { randomBytes, randomUUID } from 'node:crypto';
+import { newId } from '@penstock/domain/ids';
 import { expect } from 'vitest';
 import type { Answer, Person, World } from './world.js';
 
@@ -9,6 +11,13 @@ export interface Scene {
   planId: string;
   subscriptionId: string;
   deviceId: string;
+  invitationId: string;
+  webhookId: string;
+  deliveryId: string;
+  passkeyId: string;
+  /** An API key; a machine token has an id of the same name. */
+  keyId: string;
+  'machine-tokens.keyId': string;
 }
 
 /** POST that must work; its body. */
@@ -52,48 +61,41 @@ export async function scene(world: World, admin: Person): Promise<Scene> {
   });
   const path = `/api/v1/subscriptions/${String(subscription['subscriptionId'])}/devices`;
   const device = await make(world, admin, path, { name: 'phone' });
+  const more = await others(world, admin);
   return {
-    admin,
+    ...{ admin, ...more },
     ...{ nodeGroupId: group['nodeGroupId'], nodeId: node['nodeId'], planId: plan['planId'] },
     ...{ subscriptionId: subscription['subscriptionId'], deviceId: device['deviceId'] },
   } as unknown as Scene;
 }
 
-/** All rows that a tenant could have changed, as one text: equal before and after when nothing was. */
-export async function fingerprint(world: World, tenantId: string): Promise<string> {
-  const tables = [
-    'plan',
-    'plan_node_group',
-    'subscription',
-    'device',
-    'join_token',
-    'credential_route',
-    'audit_log',
-    'access_change',
-    'member',
-  ];
-  const parts = await Promise.all(
-    tables.map((table) =>
-      world.sql<{ text: string }>(
-        `SELECT string_agg(t::text, '|' ORDER BY t::text) AS text FROM ${table} t WHERE tenant_id = $1`,
-        [tenantId],
-      ),
-    ),
+/** What stands beside the customers' side: people, keys, webhooks. */
+async function others(world: World, admin: Person): Promise<Record<string, string>> {
+  const invitation = await make(world, admin, '/api/v1/invitations', {
+    ...{ email: `${randomUUID()}@example.org`, role: 'auditor' },
+  });
+  const scopes = { name: 'integration', scopes: ['subscription.read'] };
+  const key = await make(world, admin, '/api/v1/api-keys', scopes);
+  const machine = await make(world, admin, '/api/v1/machine-tokens', scopes);
+  const webhook = await make(world, admin, '/api/v1/webhooks', {
+    ...{ name: 'hook', url: 'https://hooks.example.org/a', events: ['subscription.*'] },
+  });
+  const [deliveryId, passkeyId] = [newId(), newId()];
+  await world.sql(
+    `INSERT INTO webhook_delivery (tenant_id, delivery_id, webhook_id, type, body, state, next_at, created_at, done_at)
+     VALUES ($1, $2, $3, 'webhook.ping', '{}', 'failed', now(), now(), now())`,
+    [admin.tenantId, deliveryId, webhook['webhookId']],
   );
-  const owned = await Promise.all([
-    world.sql<{ text: string }>(
-      `SELECT string_agg(n::text || g::text, '|' ORDER BY n.node_id) AS text FROM node n
-         LEFT JOIN node_group_node m USING (node_id) LEFT JOIN node_group g USING (node_group_id)
-        WHERE n.owner_tenant_id = $1`,
-      [tenantId],
-    ),
-    world.sql<{ text: string }>(
-      `SELECT string_agg(i::text, '|' ORDER BY i.tag) AS text FROM inbound i JOIN node n USING (node_id)
-        WHERE n.owner_tenant_id = $1`,
-      [tenantId],
-    ),
-  ]);
-  return JSON.stringify([...parts, ...owned]);
+  await world.sql(
+    `INSERT INTO passkey (account_id, passkey_id, credential_id, public_key, sign_count, name, synced, created_at)
+     VALUES ($1, $2, $3, '', 0, 'key', false, now())`,
+    [admin.accountId, passkeyId, randomBytes(16)],
+  );
+  return {
+    ...{ invitationId: String(invitation['invitationId']), webhookId: String(webhook['webhookId']) },
+    ...{ keyId: String(key['keyId']), 'machine-tokens.keyId': String(machine['keyId']) },
+    ...{ deliveryId, passkeyId },
+  };
 }
 
 export type { Answer };

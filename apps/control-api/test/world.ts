@@ -147,7 +147,7 @@ async function send(url: string, method: string, path: string, options: Ask = {}
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   });
   const text = await response.text();
-  const isJson = response.headers.get('content-type')?.includes('json') ?? false;
+  const isJson = /^application\/(problem\+)?json/.test(response.headers.get('content-type') ?? '');
   return {
     ...{ status: response.status, headers: response.headers, text },
     body: (isJson ? JSON.parse(text) : {}) as Record<string, never>,
