@@ -5,8 +5,10 @@ import { AppError } from '@penstock/domain/errors';
 import { processEnvironment } from '@penstock/service/config';
 import { Api, readEndpoints } from './api.js';
 import { configCommands } from './commands/config.js';
+import { auditCommands } from './commands/audit.js';
 import { databaseCommands } from './commands/database.js';
 import { nodeCommands } from './commands/nodes.js';
+import { ownerCommands } from './commands/owner.js';
 import { peopleCommands } from './commands/people.js';
 import { planCommands } from './commands/plans.js';
 import { subscriptionCommands } from './commands/subscriptions.js';
@@ -56,6 +58,8 @@ for (const add of [
   subscriptionCommands,
   nodeCommands,
   verifyCommand,
+  auditCommands,
+  ownerCommands,
   databaseCommands,
   configCommands,
 ]) {

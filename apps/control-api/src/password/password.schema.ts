@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { givenPassword, newPassword } from '../auth/auth.schema.js';
 import { timeText } from '../http/fields.js';
-import { RESET_TOKEN } from './one-time-link.js';
+import { RESET_TOKEN } from '@penstock/domain/one-time-link';
 
 const EXAMPLE_TOKEN = `prl1.${'x'.repeat(43)}`;
 

@@ -16,7 +16,7 @@ import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
 import { endOtherSessions, endSessionsOfAccount } from '../sessions/sessions.store.js';
-import { newResetToken, RESET_LINK_HOURS, resetLink } from './one-time-link.js';
+import { newResetToken, RESET_LINK_HOURS, resetLink } from '@penstock/domain/one-time-link';
 import type { ChangePassword, NewResetLink, Reset } from './password.schema.js';
 import * as store from './password.store.js';
 

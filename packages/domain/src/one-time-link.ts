@@ -1,6 +1,6 @@
 // The secret of a one-time link: 32 random bytes behind a prefix. It stands in the link's fragment, which no browser
-// sends to a server; the database keeps the SHA-256 of the whole text. Used by password.service.ts and, for an owner
-// who is locked out, by `penstock owner recover` on the host.
+// sends to a server; the database keeps the SHA-256 of the whole text. Used by control-api (password/) and, for an
+// owner who is locked out, by `penstock owner recover` on the host.
 import { randomBytes } from 'node:crypto';
 
 const PREFIX = 'prl1.';
