@@ -9,7 +9,7 @@ import { from, lastValueFrom, type Observable } from 'rxjs';
 import { AppError } from '@penstock/domain/errors';
 import { withTransaction } from '@penstock/db/transaction';
 import { openSecret, sealSecret } from '@penstock/service/secret-box';
-import { canonicalJson } from '../audit/canonical-json.js';
+import { canonicalJson } from '@penstock/domain/canonical-json';
 import { Context } from '../context.js';
 import type { Actor, ActingRequest } from '../http/actor.js';
 import { Places } from '../http/places.js';
