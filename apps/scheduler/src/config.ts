@@ -1,6 +1,17 @@
 // The scheduler's environment.
 import { z } from 'zod';
 import { commonShape, port, secretKey } from '@penstock/service/config';
+import { parseCidrs } from '@penstock/service/ops-server';
+
+const cidrs = z.string().transform((text, context) => {
+  try {
+    if (text !== '') parseCidrs(text, 'WEBHOOK_EGRESS_ALLOW');
+    return text === '' ? [] : text.split(',').map((part) => part.trim());
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message });
+    return z.NEVER;
+  }
+});
 
 export const configSchema = z.object({
   ...commonShape,
@@ -20,6 +31,8 @@ export const configSchema = z.object({
   REATTEST_AUTOMATIC_HOURS: z.coerce.number().int().min(0).max(720).default(168),
   /** The ends of the audit chains are added to this file each hour: keep copies of it elsewhere. */
   AUDIT_HEADS_FILE: z.string().min(1).optional(),
+  /** Networks that webhooks may reach although they are not on the public internet; CIDRs with commas, none by default. */
+  WEBHOOK_EGRESS_ALLOW: cidrs.default([]),
   /** Length of a window on the nodes. */
   WINDOW_MS: z.coerce.number().int().min(1_000).max(60_000).default(5_000),
 });

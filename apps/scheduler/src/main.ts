@@ -42,6 +42,7 @@ async function start(): Promise<void> {
     heartbeatMs: config.HEARTBEAT_MS,
     windowMs: config.WINDOW_MS,
     auditHeadsFile: config.AUDIT_HEADS_FILE,
+    webhookEgress: { allow: config.WEBHOOK_EGRESS_ALLOW },
     ...{ clock, log, metrics: schedulerMetrics(metrics), random: Math.random },
     channels: { [REVOKED_CHANNEL]: () => void revocations.poke() },
   });

@@ -32,6 +32,8 @@ const taskLabels = {
   outcome: ['done', 'failed'],
 } as const;
 
+const deliveryLabels = { result: ['ok', 'retry', 'failed'] } as const;
+
 export interface SchedulerMetrics {
   enforcements: CounterMetric<typeof enforcementLabels>;
   quotaCrossings: CounterMetric<None>;
@@ -51,6 +53,7 @@ export interface SchedulerMetrics {
   nodes: GaugeMetric<typeof livenessLabels>;
   taskRuns: CounterMetric<typeof taskLabels>;
   partitionsCreated: CounterMetric<None>;
+  webhookDeliveries: CounterMetric<typeof deliveryLabels>;
 }
 
 export type TaskName = (typeof taskLabels.task)[number];
@@ -110,5 +113,10 @@ export function schedulerMetrics(metrics: Metrics): SchedulerMetrics {
     nodes: metrics.gauge('nodes', 'Nodes by age of their last heartbeat', livenessLabels),
     taskRuns: metrics.counter('scheduler_task_runs_total', 'Runs of periodic tasks', taskLabels),
     partitionsCreated: metrics.counter('partitions_created_total', 'Day partitions made', none),
+    webhookDeliveries: metrics.counter(
+      'webhook_deliveries_total',
+      'Attempts to tell a webhook of an event',
+      deliveryLabels,
+    ),
   };
 }

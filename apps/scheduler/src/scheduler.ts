@@ -26,6 +26,8 @@ import { periodRoll } from './tasks/period-roll.js';
 import { poolWatch } from './tasks/pool-watch.js';
 import { statementClose } from './tasks/statement-close.js';
 import { usageRollup } from './tasks/usage-rollup.js';
+import { WebhookDispatcher } from './webhooks/dispatcher.js';
+import { Egress, type EgressOptions } from './webhooks/egress.js';
 
 /** access_change rows that no notification announced are found within this. */
 export const CHANGE_SWEEP_INTERVAL_MS = 2_000;
@@ -45,6 +47,8 @@ export interface SchedulerOptions {
   channels?: Readonly<Record<string, (payload: string) => void>>;
   rules?: StreamRules;
   admission?: AdmissionRule;
+  /** Whom webhooks may reach beyond the public internet: CIDRs of the operator. */
+  webhookEgress?: Omit<EgressOptions, 'clock'>;
   /** [0, 1), for jitter. */
   random: () => number;
 }
@@ -97,6 +101,13 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     rules: options.rules ?? STREAM_RULES,
     holder: `${hostname()}/${process.pid}/${randomUUID().slice(0, 8)}`,
   });
+  const webhookPool = createPool(options.databaseUrl, {
+    ...{ applicationName: 'penstock-webhooks', max: 4, log },
+  });
+  const webhooks = new WebhookDispatcher({
+    ...{ pool: webhookPool, clock, log, metrics, random, dataKey: options.dataKey },
+    egress: new Egress({ clock, ...options.webhookEgress }),
+  });
   const tasks = new TaskDriver({ pool, clock, log, metrics });
   const readiness = { ok: false };
   let listener: Listener | undefined;
@@ -121,6 +132,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const channels: Record<string, (payload: string) => void> = {
         ...options.channels,
         access_change: () => consumer.poke(),
+        event: () => webhooks.poke(),
         node_change: (payload) => (payload === '' ? streams.pokeWaiting() : streams.poke(payload as NodeId)),
       };
       const onNotify = (channel: string, payload: string): void => channels[channel]?.(payload);
@@ -133,6 +145,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       sweep.unref();
       streams.start();
       statuses.start();
+      webhooks.start();
       const list: Task[] = [
         expirySweep(clock),
         periodRoll(clock),
@@ -149,12 +162,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     async close() {
       clearInterval(sweep);
       await listener?.close();
+      await webhooks.close();
       await streams.close();
       await consumer.close();
       await tasks.close();
       await statuses.close();
       await partitionsPool.end();
       await decisions.end();
+      await webhookPool.end();
       await pool.end();
     },
   };
