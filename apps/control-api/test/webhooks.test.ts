@@ -1,0 +1,113 @@
+// Settings of webhooks: secrets shown once, URLs never, nobody else's.
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openSecret } from '@penstock/service/secret-box';
+import { ABSENT, createWorld, type Answer, type Person, type World } from './world.js';
+
+let world: World;
+let owner: Person;
+const url = 'https://hooks.example.org/penstock?token=canary-of-the-url';
+
+beforeAll(async () => {
+  world = await createWorld();
+  owner = await world.person(await world.tenant('own'), 'owner');
+});
+afterAll(() => world.close());
+
+const create = (change: object = {}, as = owner): Promise<Answer> =>
+  world.ask('POST', '/api/v1/webhooks', {
+    as,
+    body: { name: 'hook', url, events: ['subscription.*'], ...change },
+  });
+
+test('the secret is shown once and the URL never; both lie sealed [R3-08]', async () => {
+  const made = await create();
+  expect(made.status, made.text).toBe(201);
+  expect(made.body).toMatchObject({ origin: 'https://hooks.example.org', enabled: true, failures: 0 });
+  const secret = String(made.body['secret']);
+  expect(secret).toMatch(/^whsec_[A-Za-z0-9_-]{43}$/);
+  const id = String(made.body['webhookId']);
+  const reads = [
+    await world.ask('GET', `/api/v1/webhooks/${id}`, { as: owner }),
+    await world.ask('GET', '/api/v1/webhooks', { as: owner }),
+    await world.ask('GET', '/api/v1/audit', { as: owner }),
+  ];
+  for (const { status, text } of reads) {
+    expect(status).toBe(200);
+    expect(text).not.toContain('canary-of-the-url');
+    expect(text).not.toContain(secret);
+  }
+  const [row] = await world.sql<{ url: Buffer; secret: Buffer }>(
+    'SELECT url, secret FROM webhook WHERE webhook_id = $1',
+    [id],
+  );
+  expect(row?.url.includes('canary')).toBe(false);
+  const open = (table: string, bytes = Buffer.alloc(0)): string =>
+    openSecret(world.context.config.DATA_KEY, bytes, { table, tenant: owner.tenantId, row: id }).toString();
+  expect(open('webhook_url', row?.url)).toBe(url);
+  expect(open('webhook', row?.secret)).toBe(secret);
+});
+
+test.each([
+  ['http', { url: 'http://hooks.example.org/' }, 'url'],
+  ['another port', { url: 'https://hooks.example.org:22/' }, 'url'],
+  ['a user name', { url: 'https://user:word@hooks.example.org/' }, 'url'],
+  ['no events', { events: [] }, 'events'],
+  ['an event that is none', { events: ['; drop table'] }, 'events.0'],
+  ['the same event twice', { events: ['*', '*'] }, 'events'],
+  ['an unknown field', { tenantId: ABSENT }, 'tenantId'],
+])('%s is refused', async (_name, change, field) => {
+  const answer = await create(change);
+  expect([answer.status, answer.body['field']]).toEqual([400, field]);
+});
+
+test('a webhook is changed by its version, rotated, pinged and deleted', async () => {
+  const made = await create();
+  const path = `/api/v1/webhooks/${String(made.body['webhookId'])}`;
+  const stale = await world.ask('PATCH', path, {
+    as: owner,
+    body: { enabled: false },
+    headers: { 'if-match': '"7"' },
+  });
+  expect(stale.status).toBe(412);
+  const off = await world.ask('PATCH', path, {
+    as: owner,
+    body: { enabled: false },
+    headers: { 'if-match': '"1"' },
+  });
+  expect(off.body).toMatchObject({ enabled: false, version: 2 });
+  const rotated = await world.ask('POST', `${path}/rotate`, { as: owner });
+  expect(rotated.body['secret']).not.toBe(made.body['secret']);
+  const ping = await world.ask('POST', `${path}/ping`, { as: owner });
+  expect(ping.status, ping.text).toBe(201);
+  const list = await world.ask('GET', `${path}/deliveries`, { as: owner });
+  expect(list.body['items']).toMatchObject([
+    { deliveryId: ping.body['deliveryId'], type: 'webhook.ping', state: 'pending' },
+  ]);
+  expect((await world.ask('DELETE', path, { as: owner })).status).toBe(204);
+  expect((await world.ask('GET', path, { as: owner })).status).toBe(404);
+});
+
+test('another tenant’s webhook is not found', async () => {
+  const made = await create();
+  const stranger = await world.person(await world.tenant('other'), 'owner');
+  const path = `/api/v1/webhooks/${String(made.body['webhookId'])}`;
+  for (const [method, suffix, body] of [
+    ['GET', '', undefined],
+    ['PATCH', '', { enabled: false }],
+    ['DELETE', '', undefined],
+    ['POST', '/rotate', undefined],
+    ['POST', '/ping', undefined],
+    ['GET', '/deliveries', undefined],
+  ] as const) {
+    const answer = await world.ask(method, path + suffix, { as: stranger, ...(body && { body }) });
+    expect([answer.status, answer.body['code']], `${method} ${suffix}`).toEqual([404, 'not_found']);
+  }
+  expect((await world.ask('GET', path, { as: owner })).body).toMatchObject({ version: 1, enabled: true });
+});
+
+test('an operator and an auditor see no webhooks', async () => {
+  for (const role of ['operator', 'auditor'] as const) {
+    const person = await world.person(owner.tenantId, role);
+    expect((await world.ask('GET', '/api/v1/webhooks', { as: person })).status).toBe(403);
+  }
+});
