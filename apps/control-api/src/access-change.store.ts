@@ -17,6 +17,25 @@ export async function subscriptionChanged(
   await run(client, insert, [actor.tenantId, newId(), subscriptionId, null, 'edit']);
 }
 
+const insertMany = statement(
+  'access_change.insert_many',
+  `INSERT INTO access_change (tenant_id, change_id, subscription_id, cause)
+   SELECT $1, c, s, 'edit' FROM unnest($2::uuid[], $3::uuid[]) AS i (c, s)`,
+);
+
+/** The same of many at once. */
+export async function subscriptionsChanged(
+  { actor, client }: Acting,
+  subscriptionIds: readonly SubscriptionId[],
+): Promise<void> {
+  await run(client, insertMany, [actor.tenantId, subscriptionIds.map(() => newId()), subscriptionIds]);
+}
+
+/** Something that all of the tenant's subscriptions may depend on changed: each is looked at. */
+export async function tenantChanged({ actor, client }: Acting): Promise<void> {
+  await run(client, insert, [actor.tenantId, newId(), null, null, 'edit']);
+}
+
 /** A node, its inbounds or its groups changed: everything of the node is looked at. */
 export async function nodeChanged({ actor, client }: Acting, nodeId: NodeId): Promise<void> {
   await run(client, insert, [actor.tenantId, newId(), null, nodeId, 'node']);

@@ -48,6 +48,7 @@ import { MembersController } from './members/members.controller.js';
 import { MembersService } from './members/members.service.js';
 import { NodeGroupsController } from './node-groups/node-groups.controller.js';
 import { NodeGroupsService } from './node-groups/node-groups.service.js';
+import { NodeLifeService } from './nodes/node-life.service.js';
 import { NodesController } from './nodes/nodes.controller.js';
 import { NodesService } from './nodes/nodes.service.js';
 import { SchedulerClient } from './nodes/scheduler.client.js';
@@ -56,7 +57,9 @@ import { PasskeysController } from './passkeys/passkeys.controller.js';
 import { PasskeysService } from './passkeys/passkeys.service.js';
 import { PasswordController } from './password/password.controller.js';
 import { PasswordService } from './password/password.service.js';
+import { QuarantineController } from './quarantine/quarantine.controller.js';
 import { PlansController } from './plans/plans.controller.js';
+import { PlansService } from './plans/plans.service.js';
 import { SessionsController } from './sessions/sessions.controller.js';
 import { SessionsService } from './sessions/sessions.service.js';
 import { SettingsController } from './settings/settings.controller.js';
@@ -77,6 +80,10 @@ import { TotpController } from './totp/totp.controller.js';
 import { TotpService } from './totp/totp.service.js';
 import { WebhooksController } from './webhooks/webhooks.controller.js';
 import { WebhooksService } from './webhooks/webhooks.service.js';
+import { StatementsController } from './statements/statements.controller.js';
+import { StatementsService } from './statements/statements.service.js';
+import { UsageSeriesController } from './usage/series.controller.js';
+import { UsageService } from './usage/series.service.js';
 import { UsageController } from './usage/usage.controller.js';
 
 export const controllers: Type[] = [
@@ -98,10 +105,13 @@ export const controllers: Type[] = [
   NodeGroupsController,
   NodesController,
   JoinTokensController,
+  QuarantineController,
   SubscriptionsController,
   DevicesController,
   AccessController,
   UsageController,
+  UsageSeriesController,
+  StatementsController,
   EnforcementController,
   EventsController,
   WebhooksController,
@@ -145,14 +155,18 @@ const services: Type[] = [
   AuditService,
   NodeGroupsService,
   NodesService,
+  NodeLifeService,
   SchedulerClient,
   JoinTokensService,
   LocalNode,
+  PlansService,
   SubscriptionsService,
   DevicesService,
   AccessService,
   EventHub,
   WebhooksService,
+  UsageService,
+  StatementsService,
   AccessGuard,
 ];
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { engines, meteringPeriods } from '@penstock/domain/terms';
-import type { NodeGroupId } from '@penstock/domain/ids';
+import type { NodeGroupId, PlanId } from '@penstock/domain/ids';
 import { bytes, bytesText, id, idText, name, pageReply, timeText } from '../http/fields.js';
 import { exampleIds } from '../http/example-ids.js';
 
@@ -9,21 +9,39 @@ const NODE_GROUPS_MAX = 50;
 const DEVICES_MAX = 256;
 const unique = (list: unknown[]): boolean => new Set(list).size === list.length;
 
+const limitBytes = bytes
+  .nullable()
+  .meta({ description: 'Bytes of a period, both directions; null: unlimited' });
+const durationDays = z.number().int().min(1).max(36_500).nullable();
+const deviceLimit = z.number().int().min(1).max(DEVICES_MAX);
+const engineList = z
+  .array(z.enum(engines))
+  .min(1)
+  .max(engines.length)
+  .refine(unique, 'must not repeat itself');
+const offlinePolicy = z.enum(['deny', 'grace']);
+const nodeGroupIds = z
+  .array(id<NodeGroupId>())
+  .min(1)
+  .max(NODE_GROUPS_MAX)
+  .refine(unique, 'must not repeat itself');
+const nextPlanId = id<PlanId>()
+  .nullable()
+  .meta({ description: 'What a subscription goes on with when its term or its quota is over' });
+
 export const newPlan = z
   .strictObject({
     name,
-    /** null: unlimited. */
-    limitBytes: bytes.nullable(),
+    limitBytes,
     period: z.enum(meteringPeriods).default('none'),
-    durationDays: z.number().int().min(1).max(36_500).nullable().default(null),
-    deviceLimit: z.number().int().min(1).max(DEVICES_MAX).default(1),
-    engines: z.array(z.enum(engines)).min(1).max(engines.length).refine(unique, 'must not repeat itself'),
-    offlinePolicy: z.enum(['deny', 'grace']).default('deny'),
-    nodeGroupIds: z
-      .array(id<NodeGroupId>())
-      .min(1)
-      .max(NODE_GROUPS_MAX)
-      .refine(unique, 'must not repeat itself'),
+    durationDays: durationDays.default(null),
+    deviceLimit: deviceLimit.default(1),
+    engines: engineList,
+    offlinePolicy: offlinePolicy.default('deny'),
+    nodeGroupIds,
+    /** Subscriptions are on hold until they are used. */
+    startsOnFirstUse: z.boolean().default(false),
+    nextPlanId: nextPlanId.default(null),
   })
   .meta({
     examples: [
@@ -40,6 +58,24 @@ export const newPlan = z
   });
 export type NewPlan = z.output<typeof newPlan>;
 
+/** Terms are copied when a subscription is made, so these hold for later ones; node groups hold for all at once. */
+export const changedPlan = z
+  .strictObject({
+    name: name.optional(),
+    limitBytes: limitBytes.optional(),
+    period: z.enum(meteringPeriods).optional(),
+    durationDays: durationDays.optional(),
+    deviceLimit: deviceLimit.optional(),
+    engines: engineList.optional(),
+    offlinePolicy: offlinePolicy.optional(),
+    nodeGroupIds: nodeGroupIds.optional(),
+    startsOnFirstUse: z.boolean().optional(),
+    nextPlanId: nextPlanId.optional(),
+  })
+  .refine((change) => Object.values(change).some((value) => value !== undefined), 'must change something')
+  .meta({ examples: [{ name: 'Twenty gigabytes a month', limitBytes: '20000000000' }] });
+export type ChangedPlan = z.output<typeof changedPlan>;
+
 export const plan = z.strictObject({
   planId: idText,
   name: z.string(),
@@ -50,6 +86,8 @@ export const plan = z.strictObject({
   engines: z.array(z.enum(engines)),
   offlinePolicy: z.enum(['deny', 'grace']),
   nodeGroupIds: z.array(idText),
+  startsOnFirstUse: z.boolean(),
+  nextPlanId: idText.nullable(),
   version: z.number().int(),
   createdAt: timeText,
 });

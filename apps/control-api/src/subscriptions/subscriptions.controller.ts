@@ -19,7 +19,7 @@ export class SubscriptionsController {
   @Require('subscription.create', {
     summary: 'Makes a subscription from a plan',
     reply: schema.subscription,
-    errors: ['not_found'],
+    errors: ['not_found', 'limit_reached'],
   })
   create(
     @ActorOf() actor: Actor,
@@ -55,7 +55,7 @@ export class SubscriptionsController {
 
   @Patch(':subscriptionId')
   @Require('subscription.update', {
-    summary: 'Changes name, limit, expiry or state',
+    summary: 'Changes name, reference, limit, expiry, next plan or state',
     reply: schema.subscription,
     errors: ['not_found', 'failed_precondition'],
   })

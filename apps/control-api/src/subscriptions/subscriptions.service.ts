@@ -12,7 +12,10 @@ import { Database, type Acting } from '../database.js';
 import { releaseKeys } from '../devices/devices.store.js';
 import type { Actor } from '../http/actor.js';
 import { requireVersion } from '../http/entity-tag.js';
-import { pageOf, type Page } from '../http/fields.js';
+import type { Page } from '../http/fields.js';
+import { getPlan } from '../plans/plans.store.js';
+import { requireRoom } from '../tenants/limits.store.js';
+import { listSubscriptions } from './list.store.js';
 import type { ChangedSubscription, NewSubscription, SubscriptionQuery } from './subscriptions.schema.js';
 import * as store from './subscriptions.store.js';
 import type { Subscription } from './subscriptions.store.js';
@@ -24,6 +27,31 @@ export function secretPlace(tenantId: string, subscriptionId: string): SecretPla
   return { table: 'subscription', tenant: tenantId, row: subscriptionId };
 }
 
+/** A new secret from which credentials are derived, sealed for its row. */
+export function newSecret(dataKey: Buffer, tenantId: string, subscriptionId: string): Buffer {
+  return sealSecret(dataKey, randomBytes(SECRET_BYTES), secretPlace(tenantId, subscriptionId));
+}
+
+/** Inserts them with the plan's terms. Throws not_found naming planId or nextPlanId, or invalid_input. */
+export async function makeSubscriptions(
+  acting: Acting,
+  terms: store.Beginning,
+  rows: readonly store.NewSubscriptionRow[],
+): Promise<void> {
+  const plan = await getPlan(acting, terms.planId, 'planId');
+  if (typeof terms.nextPlanId === 'string') await getPlan(acting, terms.nextPlanId, 'nextPlanId');
+  const onHold = terms.onHold ?? plan.startsOnFirstUse;
+  if (terms.holdDeadline !== undefined && !onHold) throw notOnHold();
+  if (await store.insertSubscriptions(acting, { ...terms, onHold }, rows)) return;
+  throw new AppError('not_found', 'planId: there is no such plan', { field: 'planId' });
+}
+
+function notOnHold(): AppError {
+  return new AppError('invalid_input', 'holdDeadline: only one on hold has a deadline', {
+    field: 'holdDeadline',
+  });
+}
+
 @Injectable()
 export class SubscriptionsService {
   constructor(
@@ -31,15 +59,13 @@ export class SubscriptionsService {
     private readonly database: Database,
   ) {}
 
-  /** Throws not_found naming planId. */
+  /** Throws not_found naming planId or nextPlanId, limit_reached, or invalid_input naming holdDeadline. */
   create(actor: Actor, request: NewSubscription): Promise<Subscription> {
     return this.database.transaction(actor, async (acting) => {
+      await requireRoom(acting, 'subscription', 1);
       const subscriptionId = newId<SubscriptionId>();
-      const place = secretPlace(actor.tenantId, subscriptionId);
-      const sealedSecret = sealSecret(this.context.config.DATA_KEY, randomBytes(SECRET_BYTES), place);
-      if (!(await store.insertSubscription(acting, { ...request, subscriptionId, sealedSecret }))) {
-        throw new AppError('not_found', 'planId: there is no such plan', { field: 'planId' });
-      }
+      const sealedSecret = newSecret(this.context.config.DATA_KEY, actor.tenantId, subscriptionId);
+      await makeSubscriptions(acting, request, [{ ...request, subscriptionId, sealedSecret }]);
       await subscriptionChanged(acting, subscriptionId);
       const after = await store.getSubscription(acting, subscriptionId);
       await this.#audit(acting, 'subscription.create', subscriptionId, undefined, after);
@@ -47,10 +73,9 @@ export class SubscriptionsService {
     });
   }
 
+  /** Throws invalid_input naming the cursor. */
   list(actor: Actor, query: SubscriptionQuery): Promise<Page<Subscription>> {
-    return this.database.transaction(actor, async (acting) =>
-      pageOf(await store.listSubscriptions(acting, query), query.limit, (row) => row.subscriptionId),
-    );
+    return this.database.transaction(actor, (acting) => listSubscriptions(acting, query));
   }
 
   get(actor: Actor, id: SubscriptionId): Promise<Subscription> {
@@ -68,6 +93,9 @@ export class SubscriptionsService {
       await store.lockSubscription(acting, id);
       const before = await store.getSubscription(acting, id);
       requireVersion(ifMatch, before.version);
+      const { nextPlanId, holdDeadline } = change;
+      if (typeof nextPlanId === 'string') await getPlan(acting, nextPlanId, 'nextPlanId');
+      if (holdDeadline !== undefined && !before.onHold) throw notOnHold();
       await store.updateSubscription(acting, id, change);
       await subscriptionChanged(acting, id);
       const after = await store.getSubscription(acting, id);
