@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { member, memberPage } from '../src/members/members.schema.js';
+import { createWorld, type Person, type World } from './world.js';
+
+let world: World;
+let owner: Person;
+let admin: Person;
+let operator: Person;
+let auditor: Person;
+let stranger: Person;
+
+beforeAll(async () => {
+  world = await createWorld();
+  const tenantId = await world.tenant('own');
+  owner = await world.person(tenantId, 'owner');
+  admin = await world.person(tenantId, 'admin');
+  operator = await world.person(tenantId, 'operator');
+  auditor = await world.person(tenantId, 'auditor');
+  stranger = await world.person(await world.tenant('other'), 'owner');
+});
+afterAll(() => world.close());
+
+const path = (person: Person): string => `/api/v1/members/${person.accountId}`;
+const roleOf = async (person: Person): Promise<string | undefined> =>
+  (
+    await world.sql<{ role: string }>('SELECT role FROM member WHERE tenant_id = $1 AND account_id = $2', [
+      ...[person.tenantId, person.accountId],
+    ])
+  )[0]?.role;
+
+test('200: the people of the own tenant and no others, by role too; not for an operator', async () => {
+  const all = await world.ask('GET', '/api/v1/members', { as: auditor });
+  const { items } = memberPage.parse(all.body) as { items: { accountId: string }[] };
+  expect(items.map((row) => row.accountId).sort()).toEqual(
+    [owner, admin, operator, auditor].map((person) => person.accountId as string).sort(),
+  );
+  const owners = await world.ask('GET', '/api/v1/members?role=owner', { as: owner });
+  expect(owners.body['items']).toHaveLength(1);
+  expect((await world.ask('GET', '/api/v1/members', { as: operator })).status).toBe(403);
+  const one = await world.ask('GET', path(operator), { as: admin });
+  expect(member.parse(one.body)).toMatchObject({ role: 'operator', disabled: false });
+});
+
+test('404: a member of another tenant alone', async () => {
+  for (const [method, body] of [['GET'], ['PATCH', { role: 'auditor' }], ['DELETE']] as const) {
+    const answer = await world.ask(method, path(stranger), { as: owner, ...(body && { body }) });
+    expect(answer.body, method).toMatchObject({ status: 404, code: 'not_found' });
+  }
+  expect(await roleOf(stranger)).toBe('owner');
+});
+
+test('an admin raises and lowers up to his own role, with If-Match, and the log says so', async () => {
+  const before = await world.ask('GET', path(operator), { as: admin });
+  const tag = before.headers.get('etag') ?? '';
+  const raised = await world.ask('PATCH', path(operator), {
+    ...{ as: admin, body: { role: 'admin' }, headers: { 'if-match': tag } },
+  });
+  expect(raised.body).toMatchObject({ role: 'admin', version: 2 });
+  const late = await world.ask('PATCH', path(operator), {
+    ...{ as: admin, body: { role: 'auditor' }, headers: { 'if-match': tag } },
+  });
+  expect(late.body).toMatchObject({ status: 412, field: 'If-Match' });
+  await world.ask('PATCH', path(operator), { as: admin, body: { role: 'operator' } });
+  const rows = await world.sql(
+    `SELECT before, after FROM audit_log WHERE action = 'member.update' AND entity_id = $1 ORDER BY seq`,
+    [operator.accountId],
+  );
+  expect(rows).toEqual([
+    { before: { role: 'operator' }, after: { role: 'admin' } },
+    { before: { role: 'admin' }, after: { role: 'operator' } },
+  ]);
+});
+
+test('403: a role above one’s own is neither given nor taken, also not by oneself', async () => {
+  for (const [person, role] of [
+    [operator, 'owner'],
+    [admin, 'owner'],
+    [owner, 'auditor'],
+  ] as const) {
+    const answer = await world.ask('PATCH', path(person), { as: admin, body: { role } });
+    expect(answer.body).toMatchObject({ status: 403, code: 'forbidden' });
+  }
+  expect((await world.ask('DELETE', path(owner), { as: admin })).status).toBe(403);
+  expect([await roleOf(operator), await roleOf(admin), await roleOf(owner)]).toEqual([
+    'operator',
+    'admin',
+    'owner',
+  ]);
+});
+
+test('409: the last owner neither steps down nor goes; with a second one he may', async () => {
+  const down = await world.ask('PATCH', path(owner), { as: owner, body: { role: 'admin' } });
+  expect(down.body).toMatchObject({ status: 409, code: 'conflict' });
+  expect((await world.ask('DELETE', path(owner), { as: owner })).status).toBe(409);
+  const second = await world.person(owner.tenantId, 'owner');
+  // An owner who cannot sign in is none.
+  await world.sql('UPDATE account SET disabled_at = now() WHERE account_id = $1', [second.accountId]);
+  expect((await world.ask('DELETE', path(owner), { as: owner })).status).toBe(409);
+  await world.sql('UPDATE account SET disabled_at = NULL WHERE account_id = $1', [second.accountId]);
+  expect((await world.ask('DELETE', path(owner), { as: owner })).status).toBe(204);
+  expect(await roleOf(owner)).toBeUndefined();
+  expect((await world.ask('DELETE', path(second), { as: second })).status).toBe(409);
+});
