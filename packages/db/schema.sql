@@ -157,6 +157,19 @@ CREATE TABLE enforcement (
   CONSTRAINT enforcement_state_check CHECK ((state = ANY (ARRAY['ordered'::text, 'confirmed'::text, 'unproven'::text, 'failed'::text])))
 );
 
+CREATE TABLE event (
+  tenant_id uuid NOT NULL,
+  xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  event_seq bigint NOT NULL,
+  at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  type text NOT NULL,
+  entity text NOT NULL,
+  entity_id uuid,
+  data jsonb NOT NULL DEFAULT '{}'::jsonb,
+  CONSTRAINT event_pkey PRIMARY KEY (tenant_id, xact, event_seq),
+  CONSTRAINT event_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
 CREATE TABLE idempotency_key (
   tenant_id uuid NOT NULL,
   actor_id uuid NOT NULL,
@@ -787,6 +800,8 @@ CREATE TABLE subscription (
   next_plan_id uuid,
   next_plan_at timestamp with time zone,
   erased_at timestamp with time zone,
+  name_fold text DEFAULT lower(name),
+  ref_fold text DEFAULT lower(external_ref),
   CONSTRAINT subscription_admin_state_check CHECK ((admin_state = ANY (ARRAY['active'::text, 'disabled'::text, 'deleted'::text]))),
   CONSTRAINT subscription_duration_days_check CHECK (((duration_days >= 1) AND (duration_days <= 36500))),
   CONSTRAINT subscription_engines_check CHECK (((engines <@ ARRAY['xray'::text, 'wireguard'::text]) AND (cardinality(engines) > 0))),
@@ -983,6 +998,60 @@ CREATE TABLE usage_rolled (
   CONSTRAINT usage_rolled_pkey PRIMARY KEY (tenant_id, day, node_id)
 );
 
+CREATE TABLE webhook (
+  tenant_id uuid NOT NULL,
+  webhook_id uuid NOT NULL,
+  name text NOT NULL,
+  url bytea NOT NULL,
+  origin text NOT NULL,
+  events text[] NOT NULL,
+  secret bytea NOT NULL,
+  old_secret bytea,
+  old_until timestamp with time zone,
+  enabled boolean NOT NULL DEFAULT true,
+  disabled_reason text,
+  version integer NOT NULL DEFAULT 1,
+  created_at timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT webhook_events_check CHECK (((cardinality(events) >= 1) AND (cardinality(events) <= 100))),
+  CONSTRAINT webhook_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+  CONSTRAINT webhook_pkey PRIMARY KEY (tenant_id, webhook_id),
+  CONSTRAINT webhook_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
+);
+
+CREATE TABLE webhook_delivery (
+  tenant_id uuid NOT NULL,
+  delivery_id uuid NOT NULL DEFAULT uuidv7(),
+  webhook_id uuid NOT NULL,
+  type text NOT NULL,
+  body jsonb NOT NULL,
+  state text NOT NULL DEFAULT 'pending'::text,
+  attempts integer NOT NULL DEFAULT 0,
+  next_at timestamp with time zone NOT NULL,
+  http_status integer,
+  error text,
+  created_at timestamp with time zone NOT NULL,
+  done_at timestamp with time zone,
+  CONSTRAINT webhook_delivery_pkey PRIMARY KEY (tenant_id, delivery_id),
+  CONSTRAINT webhook_delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text]))),
+  CONSTRAINT webhook_delivery_tenant_id_webhook_id_fkey FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhook(tenant_id, webhook_id) ON DELETE CASCADE
+);
+
+CREATE TABLE webhook_health (
+  tenant_id uuid NOT NULL,
+  webhook_id uuid NOT NULL,
+  failures integer NOT NULL,
+  CONSTRAINT webhook_health_pkey PRIMARY KEY (tenant_id, webhook_id),
+  CONSTRAINT webhook_health_tenant_id_webhook_id_fkey FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhook(tenant_id, webhook_id) ON DELETE CASCADE
+);
+
+CREATE TABLE webhook_position (
+  one boolean NOT NULL DEFAULT true,
+  xact xid8 NOT NULL,
+  event_seq bigint NOT NULL,
+  CONSTRAINT webhook_position_one_check CHECK (one),
+  CONSTRAINT webhook_position_pkey PRIMARY KEY (one)
+);
+
 CREATE INDEX access_change_crossing ON public.access_change USING btree (change_id) WHERE (cause = 'crossing'::text);
 
 CREATE INDEX assignment_node ON public.assignment USING btree (node_id);
@@ -1002,6 +1071,10 @@ CREATE INDEX certificate_node ON public.certificate USING btree (node_id);
 CREATE INDEX device_subscription ON public.device USING btree (tenant_id, subscription_id);
 
 CREATE INDEX enforcement_open ON public.enforcement USING btree (node_id) WHERE (state = ANY (ARRAY['ordered'::text, 'unproven'::text]));
+
+CREATE INDEX event_at ON public.event USING btree (at);
+
+CREATE INDEX event_order ON public.event USING btree (xact, event_seq);
 
 CREATE INDEX idempotency_key_age ON public.idempotency_key USING btree (created_at);
 
@@ -1055,11 +1128,11 @@ CREATE INDEX subscription_hold ON public.subscription USING btree (hold_deadline
 
 CREATE INDEX subscription_living ON public.subscription USING btree (tenant_id, subscription_id) WHERE (deleted_at IS NULL);
 
-CREATE INDEX subscription_name ON public.subscription USING btree (tenant_id, lower(name) COLLATE "C", subscription_id) WHERE (deleted_at IS NULL);
+CREATE INDEX subscription_name ON public.subscription USING btree (tenant_id, name_fold, subscription_id) WHERE (deleted_at IS NULL);
 
 CREATE INDEX subscription_plan ON public.subscription USING btree (tenant_id, plan_id, subscription_id) WHERE (deleted_at IS NULL);
 
-CREATE INDEX subscription_ref ON public.subscription USING btree (tenant_id, lower(external_ref) COLLATE "C", subscription_id) WHERE ((deleted_at IS NULL) AND (external_ref IS NOT NULL));
+CREATE INDEX subscription_ref ON public.subscription USING btree (tenant_id, ref_fold, subscription_id) WHERE ((deleted_at IS NULL) AND (external_ref IS NOT NULL));
 
 CREATE INDEX subscription_state_limited ON public.subscription_state USING btree (tenant_id, subscription_id) WHERE (effective_state = 'limited'::text);
 
@@ -1072,6 +1145,12 @@ CREATE INDEX usage_node_hour_updated ON public.usage_node_hour USING btree (upda
 CREATE INDEX usage_period_end ON public.usage_period USING btree (ends_at) WHERE (ends_at IS NOT NULL);
 
 CREATE INDEX usage_rolled_at ON public.usage_rolled USING btree (rolled_at);
+
+CREATE INDEX webhook_delivery_done ON public.webhook_delivery USING btree (done_at) WHERE (state <> 'pending'::text);
+
+CREATE INDEX webhook_delivery_due ON public.webhook_delivery USING btree (next_at) WHERE (state = 'pending'::text);
+
+CREATE INDEX webhook_delivery_webhook ON public.webhook_delivery USING btree (tenant_id, webhook_id, delivery_id);
 
 CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key);
 
@@ -1155,6 +1234,56 @@ BEGIN
   RETURN dropped;
 END
 $function$
+;
+
+CREATE OR REPLACE FUNCTION public.event_of_audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  INSERT INTO event (tenant_id, type, entity, entity_id) SELECT tenant_id, action, entity, entity_id FROM added;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.event_of_enforcement()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  INSERT INTO event (tenant_id, type, entity, entity_id, data)
+  SELECT n.tenant_id, 'enforcement.' || n.state, 'enforcement', n.subscription_id,
+         jsonb_build_object('nodeId', n.node_id, 'kind', n.kind, 'cause', n.cause, 'revision', n.revision::text)
+    FROM added n JOIN removed o USING (tenant_id, subscription_id, node_id, revision)
+   WHERE o.state <> n.state;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.event_of_new_state()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  INSERT INTO event (tenant_id, type, entity, entity_id, data)
+  SELECT tenant_id, 'subscription.state', 'subscription', subscription_id,
+         jsonb_build_object('state', effective_state, 'reason', reason) FROM added;
+  RETURN NULL;
+END $function$
+;
+
+CREATE OR REPLACE FUNCTION public.event_of_state()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  INSERT INTO event (tenant_id, type, entity, entity_id, data)
+  SELECT n.tenant_id, 'subscription.state', 'subscription', n.subscription_id,
+         jsonb_build_object('state', n.effective_state, 'reason', n.reason)
+    FROM added n JOIN removed o ON o.tenant_id = n.tenant_id AND o.subscription_id = n.subscription_id
+   WHERE (o.effective_state, o.reason) IS DISTINCT FROM (n.effective_state, n.reason);
+  RETURN NULL;
+END $function$
 ;
 
 CREATE OR REPLACE FUNCTION public.keep_multiplier()
@@ -1272,6 +1401,16 @@ CREATE OR REPLACE FUNCTION public.notify_access_change()
 AS $function$ BEGIN PERFORM pg_notify('access_change', ''); RETURN NULL; END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.notify_event()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+  PERFORM pg_notify('event', tenant_id::text) FROM (SELECT DISTINCT tenant_id FROM added) t;
+  RETURN NULL;
+END $function$
+;
+
 CREATE OR REPLACE FUNCTION public.notify_signing_key()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1314,6 +1453,12 @@ CREATE TRIGGER audit_head_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON pub
 
 CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER audit_log_event AFTER INSERT ON public.audit_log REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_audit();
+
+CREATE TRIGGER enforcement_event AFTER UPDATE ON public.enforcement REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_enforcement();
+
+CREATE TRIGGER event_notify AFTER INSERT ON public.event REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION notify_event();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_frame FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_frame_default FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
@@ -1342,6 +1487,10 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.stateme
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.statement_line FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER subscription_state_event_insert AFTER INSERT ON public.subscription_state REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_new_state();
+
+CREATE TRIGGER subscription_state_event_update AFTER UPDATE ON public.subscription_state REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_state();
+
 CREATE TRIGGER policy_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION bump_policy_version();
 
 CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION notify_standing('t', 'tenant_id');
@@ -1358,6 +1507,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   device: row security enabled and forced
 --   device_key: row security off
 --   enforcement: row security enabled and forced
+--   event: row security enabled and forced
 --   idempotency_key: row security enabled and forced
 --   identity_link: row security enabled and forced
 --   identity_provider: row security enabled and forced
@@ -1419,6 +1569,10 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_period: row security enabled and forced
 --   usage_quarantine: row security enabled and forced
 --   usage_rolled: row security enabled and forced
+--   webhook: row security enabled and forced
+--   webhook_delivery: row security enabled and forced
+--   webhook_health: row security enabled and forced
+--   webhook_position: row security off
 
 -- Policies
 --   access_change: of_platform FOR INSERT TO penstock_control_api USING (–) CHECK (((cause = 'tenant'::text) AND (subscription_id IS NULL) AND (node_id IS NULL) AND ( SELECT app_is_platform() AS app_is_platform)))
@@ -1444,6 +1598,8 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   enforcement: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   enforcement: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   enforcement: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   event: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   event: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   idempotency_key: sweep FOR ALL TO penstock_scheduler USING ((created_at < (now() - '24:00:00'::interval))) CHECK (–)
 --   idempotency_key: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   identity_link: of_sign_in FOR SELECT TO penstock_control_api USING ((identity_provider_id = (NULLIF(current_setting('app.identity_provider_id'::text, true), ''::text))::uuid)) CHECK (–)
@@ -1563,6 +1719,12 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_rolled: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   usage_rolled: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   usage_rolled: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   webhook: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   webhook: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   webhook_delivery: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   webhook_delivery: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   webhook_health: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
+--   webhook_health: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 
 -- Grants
 --   access_change: INSERT to penstock_collector
@@ -1586,6 +1748,8 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   enforcement: SELECT to penstock_control_api
 --   enforcement: SELECT to penstock_reader
 --   enforcement: INSERT, SELECT, UPDATE to penstock_scheduler
+--   event: INSERT, SELECT to penstock_control_api
+--   event: DELETE, INSERT, SELECT to penstock_scheduler
 --   idempotency_key: INSERT, SELECT to penstock_control_api
 --   idempotency_key: DELETE to penstock_scheduler
 --   identity_link: DELETE, INSERT, SELECT to penstock_control_api
@@ -1709,6 +1873,13 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   usage_quarantine: SELECT to penstock_reader
 --   usage_rolled: SELECT to penstock_reader
 --   usage_rolled: INSERT, SELECT, UPDATE to penstock_scheduler
+--   webhook: DELETE, INSERT, SELECT, UPDATE to penstock_control_api
+--   webhook: SELECT to penstock_scheduler
+--   webhook_delivery: INSERT, SELECT, UPDATE to penstock_control_api
+--   webhook_delivery: DELETE, INSERT, SELECT, UPDATE to penstock_scheduler
+--   webhook_health: DELETE, SELECT to penstock_control_api
+--   webhook_health: INSERT, SELECT, UPDATE to penstock_scheduler
+--   webhook_position: SELECT, UPDATE to penstock_scheduler
 
 -- Grants on columns
 --   audit_log (tenant_id, seq, hash): SELECT to penstock_scheduler
@@ -1730,3 +1901,4 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   subscription (plan_id, limit_bytes, period, engines, device_limit, expires_at, version, on_hold, hold_deadline, duration_days, activated_at, next_plan_id, next_plan_at): UPDATE to penstock_scheduler
 --   tenant (tenant_id, time_zone): SELECT to penstock_collector
 --   usage_quarantine (released_at): UPDATE to penstock_collector
+--   webhook (enabled, disabled_reason): UPDATE to penstock_scheduler
