@@ -8,7 +8,7 @@ import { make, scene } from '../../apps/control-api/test/scene.js';
 import { createWorld, SETUP_TOKEN, type Person, type World } from '../../apps/control-api/test/world.js';
 import { newRecoveryCode } from '../../apps/control-api/src/totp/codes.js';
 import { newRefreshToken } from '../../apps/control-api/src/auth/refresh-token.js';
-import { newResetToken } from '../../apps/control-api/src/password/one-time-link.js';
+import { newResetToken } from '@penstock/domain/one-time-link';
 import { newChallenge } from '../../apps/control-api/src/passkeys/challenge.js';
 
 const clock = new FakeClock(Date.now());
