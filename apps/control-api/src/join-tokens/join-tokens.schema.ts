@@ -11,6 +11,17 @@ export const newJoinToken = z
   .meta({ examples: [{ ttlMinutes: 30 }] });
 export type NewJoinToken = z.output<typeof newJoinToken>;
 
+/** Without the token itself, which was shown when it was made. */
+export const listedJoinToken = z.strictObject({
+  joinTokenId: idText,
+  createdAt: timeText,
+  expiresAt: timeText,
+  /** When a node enrolled with it. */
+  usedAt: timeText.nullable(),
+  revokedAt: timeText.nullable(),
+});
+export const joinTokenList = z.strictObject({ items: z.array(listedJoinToken) });
+
 export const joinToken = z.strictObject({
   joinTokenId: idText,
   nodeId: idText,

@@ -12,7 +12,7 @@ import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { lockNode } from '../nodes/nodes.store.js';
-import { insertJoinToken } from './join-tokens.store.js';
+import * as store from './join-tokens.store.js';
 
 export interface JoinToken {
   joinTokenId: string;
@@ -33,15 +33,39 @@ export class JoinTokensService {
     return this.database.transaction(actor, (acting) => this.createIn(acting, nodeId, ttlMinutes));
   }
 
+  /** Throws not_found or forbidden (a shared node). */
+  list(actor: Actor, nodeId: NodeId): Promise<{ items: store.ListedJoinToken[] }> {
+    return this.database.transaction(actor, async (acting) => {
+      await lockNode(acting, nodeId);
+      return { items: await store.listJoinTokens(acting, nodeId) };
+    });
+  }
+
+  /** Throws not_found, forbidden (a shared node) or failed_precondition (a node has used it). */
+  revoke(actor: Actor, nodeId: NodeId, joinTokenId: string): Promise<void> {
+    return this.database.transaction(actor, async (acting) => {
+      await lockNode(acting, nodeId);
+      const token = await store.findJoinToken(acting, nodeId, joinTokenId);
+      if (token === null) throw new AppError('not_found', 'there is no such join token');
+      if (token.usedAt !== null) {
+        throw new AppError('failed_precondition', 'a node has used this token: revoke the node instead');
+      }
+      if (token.revokedAt !== null) return;
+      await store.revokeJoinToken(acting, joinTokenId);
+      const entry = { action: 'join_token.revoke', entity: 'join_token', entityId: joinTokenId };
+      await appendAudit(acting, { ...entry, before: { nodeId, expiresAt: token.expiresAt } });
+    });
+  }
+
   /** Within the caller's transaction. */
   async createIn(acting: Acting, nodeId: NodeId, ttlMinutes: number): Promise<JoinToken> {
-    if ((await lockNode(acting, nodeId)) === 'revoked') {
+    if ((await lockNode(acting, nodeId)).state === 'revoked') {
       throw new AppError('failed_precondition', 'this node was revoked; register a new one');
     }
     const secret = newJoinTokenSecret();
     const joinTokenId: string = newId();
     const expiresAt = new Date(acting.at.getTime() + ttlMinutes * 60_000);
-    await insertJoinToken(acting, { joinTokenId, nodeId, expiresAt, hash: joinTokenHash(secret) });
+    await store.insertJoinToken(acting, { joinTokenId, nodeId, expiresAt, hash: joinTokenHash(secret) });
     await appendAudit(acting, {
       ...{ action: 'join_token.create', entity: 'join_token', entityId: joinTokenId },
       after: { nodeId, expiresAt },

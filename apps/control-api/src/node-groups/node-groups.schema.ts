@@ -6,6 +6,11 @@ import { exampleIds } from '../http/example-ids.js';
 export const newNodeGroup = z.strictObject({ name }).meta({ examples: [{ name: 'Frankfurt' }] });
 export type NewNodeGroup = z.output<typeof newNodeGroup>;
 
+export const changedNodeGroup = z
+  .strictObject({ name })
+  .meta({ examples: [{ name: 'Frankfurt and Amsterdam' }] });
+export type ChangedNodeGroup = z.output<typeof changedNodeGroup>;
+
 export const newMember = z
   .strictObject({ nodeId: id<NodeId>() })
   .meta({ examples: [{ nodeId: exampleIds.node }] });
@@ -17,6 +22,7 @@ export const nodeGroup = z.strictObject({
   /** True: the operator's own, for all tenants. */
   shared: z.boolean(),
   nodeIds: z.array(idText),
+  version: z.number().int(),
   createdAt: timeText,
 });
 export const nodeGroupPage = pageReply(nodeGroup);

@@ -2,7 +2,7 @@
 // into the settings that anybody may read, private ones into the secret, which is sealed before it is stored.
 import { randomBytes } from 'node:crypto';
 import { newWireguardPrivateKey, wireguardPublicKey } from '@penstock/domain/wireguard-keys';
-import type { NewInbound } from './nodes.schema.js';
+import type { NewInbound } from './inbounds.schema.js';
 
 const SHORT_ID_BYTES = 8;
 
@@ -14,24 +14,31 @@ export interface InboundKeys {
 
 /** Both engines use X25519; REALITY writes it as base64url without padding. */
 export function inboundKeys(inbound: NewInbound): InboundKeys {
+  const settings = askedSettings(inbound);
+  if (inbound.engine === 'xray' && inbound.security === 'none') return { settings, secret: null };
+  const privateKey = newWireguardPrivateKey();
   if (inbound.engine === 'wireguard') {
-    const privateKey = newWireguardPrivateKey();
     return {
-      settings: { subnets: inbound.subnets, publicKey: wireguardPublicKey(privateKey) },
+      settings: { ...settings, publicKey: wireguardPublicKey(privateKey) },
       secret: JSON.stringify({ privateKey }),
     };
   }
-  const { protocol, security } = inbound;
-  if (inbound.security === 'none') return { settings: { protocol, security }, secret: null };
-  const privateKey = newWireguardPrivateKey();
   return {
     settings: {
-      ...{ protocol, security, serverNames: inbound.serverNames, target: inbound.target },
+      ...settings,
       shortIds: [randomBytes(SHORT_ID_BYTES).toString('hex')],
       publicKey: base64url(wireguardPublicKey(privateKey)),
     },
     secret: JSON.stringify({ privateKey: base64url(privateKey) }),
   };
+}
+
+/** The settings that were asked for, without what we add. */
+export function askedSettings(inbound: NewInbound): Record<string, unknown> {
+  if (inbound.engine === 'wireguard') return { subnets: inbound.subnets };
+  const { protocol, security } = inbound;
+  if (inbound.security === 'none') return { protocol, security };
+  return { protocol, security, serverNames: inbound.serverNames, target: inbound.target };
 }
 
 function base64url(standard: string): string {

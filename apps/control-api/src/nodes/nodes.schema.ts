@@ -1,12 +1,9 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { NodeGroupId } from '@penstock/domain/ids';
-import { id, idText, name, pageReply, timeText } from '../http/fields.js';
-import { parseSubnet } from './subnet.js';
 import { exampleIds } from '../http/example-ids.js';
-
-const HOST_NAME = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i;
-const INBOUNDS_MAX = 16;
+import { id, idText, name, pageReply, pageShape, text, timeText } from '../http/fields.js';
+import { HOST_NAME, inbound, inboundList } from './inbounds.schema.js';
 
 /** Host name or address, without a port. */
 export const hostAddress = z
@@ -16,79 +13,42 @@ export const hostAddress = z
     message: 'must be a host name or an IP address',
   });
 
-/** Names that the node's Xray has for parts of its own. */
-const RESERVED_TAGS = ['api', 'direct', 'blocked'];
-
-/** The node's rule too: a tag that passes here starts there. */
-const tag = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'must be 1 to 32 of a-z, 0-9 and -, not starting with -')
-  .refine((value) => !RESERVED_TAGS.includes(value), `must not be ${RESERVED_TAGS.join(', ')}`);
-const port = z.number().int().min(1).max(65_535);
-
-const subnet = z.string().transform((value, context) => {
-  const parsed = parseSubnet(value);
-  if (parsed !== null) return parsed;
-  context.addIssue({
-    code: 'custom',
-    message: 'must be a private subnet in CIDR form, /8 to /30 or /32 to /126',
+const multiplierPerMille = z
+  .number()
+  .int()
+  .min(0)
+  .max(100_000)
+  .meta({
+    description: 'A byte counts this many thousandths of a byte. A change holds from multiplierFrom on',
   });
-  return z.NEVER;
-});
-
-const plainVless = z.strictObject({
-  engine: z.literal('xray'),
-  tag: tag.default('vless'),
-  port,
-  protocol: z.literal('vless').default('vless'),
-  security: z.literal('none'),
-});
-
-const realityVless = plainVless.extend({
-  security: z.literal('reality'),
-  /** Names that clients send in TLS; the target must answer for each of them. */
-  serverNames: z.array(z.string().regex(HOST_NAME, 'must be a host name')).min(1).max(16),
-  /** What answers those who are not customers. */
-  target: z.string().regex(/^[^\s:]{1,253}:\d{1,5}$/, 'must be host:port'),
-});
-
-const wireguard = z.strictObject({
-  engine: z.literal('wireguard'),
-  tag: tag.default('wireguard'),
-  port,
-  /** Devices get their addresses from these. */
-  subnets: z.array(subnet).min(1).max(4),
-});
-
-export const newInbound = z.discriminatedUnion('engine', [
-  z.discriminatedUnion('security', [plainVless, realityVless]),
-  wireguard,
-]);
-export type NewInbound = z.output<typeof newInbound>;
-
+const linkMbps = z
+  .number()
+  .int()
+  .min(1)
+  .max(10_000_000)
+  .meta({ description: 'What the link carries; usage above it is quarantined' });
 const unique = (values: unknown[]): boolean => new Set(values).size === values.length;
+
+const exampleInbounds = [
+  {
+    engine: 'xray',
+    tag: 'reality',
+    port: 443,
+    security: 'reality',
+    serverNames: ['www.example.com'],
+    target: 'www.example.com:443',
+  },
+  { engine: 'wireguard', port: 51_820, subnets: ['10.66.0.0/16'] },
+];
 
 export const newNode = z
   .strictObject({
     name,
     address: hostAddress,
-    multiplierPerMille: z.number().int().min(0).max(100_000).default(1_000),
-    linkMbps: z.number().int().min(1).max(10_000_000).default(10_000),
+    multiplierPerMille: multiplierPerMille.default(1_000),
+    linkMbps: linkMbps.default(10_000),
     nodeGroupIds: z.array(id<NodeGroupId>()).max(50).refine(unique, 'must not repeat itself').default([]),
-    inbounds: z
-      .array(newInbound)
-      .min(1)
-      .max(INBOUNDS_MAX)
-      .refine((list) => unique(list.map((inbound) => inbound.tag)), 'must not use a tag twice')
-      .refine(
-        (list) => unique(list.map((inbound) => `${inbound.engine} ${inbound.port}`)),
-        'must not use a port twice',
-      )
-      // A node has one interface; its subnets may be several.
-      .refine(
-        (list) => list.filter((inbound) => inbound.engine === 'wireguard').length <= 1,
-        'must not hold two of WireGuard',
-      ),
+    inbounds: inboundList,
   })
   .meta({
     examples: [
@@ -97,34 +57,52 @@ export const newNode = z
         address: 'fra-1.example.net',
         linkMbps: 1_000,
         nodeGroupIds: [exampleIds.nodeGroup],
-        inbounds: [
-          {
-            engine: 'xray',
-            tag: 'reality',
-            port: 443,
-            security: 'reality',
-            serverNames: ['www.example.com'],
-            target: 'www.example.com:443',
-          },
-          { engine: 'wireguard', port: 51_820, subnets: ['10.66.0.0/16'] },
-        ],
+        inbounds: exampleInbounds,
       },
     ],
   });
 export type NewNode = z.output<typeof newNode>;
 
+export const changedNode = z
+  .strictObject({
+    name: name.optional(),
+    address: hostAddress.optional(),
+    multiplierPerMille: multiplierPerMille.optional(),
+    linkMbps: linkMbps.optional(),
+    inbounds: inboundList.optional().meta({
+      description:
+        'All inbounds from now on. One whose tag, engine and security stay keeps its keys; one that is not named is removed',
+    }),
+  })
+  .refine((change) => Object.values(change).some((value) => value !== undefined), 'must change something')
+  .meta({ examples: [{ linkMbps: 2_000, multiplierPerMille: 1_500 }] });
+export type ChangedNode = z.output<typeof changedNode>;
+
+const states = ['active', 'drain', 'maintenance', 'revoked'] as const;
+
+export const nodeQuery = z.strictObject({
+  ...pageShape,
+  state: z.enum(states).optional(),
+  engine: z.enum(['xray', 'wireguard']).optional(),
+  nodeGroupId: id<NodeGroupId>().optional(),
+  q: text(100).optional().meta({ description: 'How the name begins, whatever its case' }),
+});
+export type NodeQuery = z.output<typeof nodeQuery>;
+
 export const revoke = z
   .strictObject({ reason: name })
   .meta({ examples: [{ reason: 'the machine was given back' }] });
 
-const inbound = z.strictObject({
-  tag: z.string(),
-  engine: z.enum(['xray', 'wireguard']),
-  port: z.number().int(),
-  settings: z.record(z.string(), z.unknown()),
-});
+export const approve = z
+  .strictObject({
+    keyFingerprint: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits')
+      .meta({ description: 'SHA-256 of the new public key, as the status of the node shows it' }),
+  })
+  .meta({ examples: [{ keyFingerprint: '5e'.repeat(32) }] });
 
-const status = z.strictObject({
+const reported = z.strictObject({
   heartbeatAt: timeText,
   agentVersion: z.string(),
   appliedRevision: z.string(),
@@ -140,9 +118,11 @@ export const node = z.strictObject({
   nodeId: idText,
   name: z.string(),
   address: z.string(),
-  state: z.enum(['active', 'drain', 'maintenance', 'revoked']),
+  state: z.enum(states),
   shared: z.boolean(),
   multiplierPerMille: z.number().int(),
+  /** Windows that end from here on are billed with the multiplier, those before with the one before; null: all. */
+  multiplierFrom: timeText.nullable(),
   linkMbps: z.number().int(),
   version: z.number().int(),
   createdAt: timeText,
@@ -150,7 +130,46 @@ export const node = z.strictObject({
   /** The node was heard of within the last three heartbeats. */
   online: z.boolean(),
   /** What the node last said of itself; null when never, and for those who do not own it. */
-  status: status.nullable(),
+  status: reported.nullable(),
 });
 export const nodePage = pageReply(node);
 export const revoked = z.strictObject({ nodeId: idText, certificatesRevoked: z.number().int() });
+
+export const nodeStatus = z.strictObject({
+  nodeId: idText,
+  state: z.enum(states),
+  online: z.boolean(),
+  reported: reported.nullable(),
+  /** The newest certificate; null before the node enrolled. */
+  certificate: z
+    .strictObject({
+      issuedAt: timeText,
+      notBefore: timeText,
+      notAfter: timeText,
+      revokedAt: timeText.nullable(),
+    })
+    .nullable(),
+  /** The stream of usage; null before its first frame. */
+  stream: z
+    .strictObject({
+      epoch: z.number().int(),
+      seq: z.string(),
+      acceptedAt: timeText,
+      /** Frozen: the node named another digest for a frame that was accepted (a restored snapshot, or a thief). */
+      frozenAt: timeText.nullable(),
+      frozenReason: z.string().nullable(),
+      /** Somebody released it; it goes on when the node opens it again. */
+      releaseAskedAt: timeText.nullable(),
+    })
+    .nullable(),
+  /** The node's certificate ran out and it asks for another; null when it does not. */
+  reattest: z
+    .strictObject({
+      keyFingerprint: z.string(),
+      expiredAt: timeText,
+      askedAt: timeText,
+      address: z.string(),
+      approvedAt: timeText.nullable(),
+    })
+    .nullable(),
+});

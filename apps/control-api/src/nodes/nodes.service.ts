@@ -1,5 +1,5 @@
-// Registration of nodes. Keys of inbounds are made here and sealed before they are stored; the node gets them as a
-// part of its desired state, nobody else ever does.
+// Registration of nodes and changes of what was registered. Keys of inbounds are made here and sealed before they are
+// stored; the node gets them as a part of its desired state, nobody else ever does.
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { newId, type NodeGroupId, type NodeId } from '@penstock/domain/ids';
@@ -11,16 +11,26 @@ import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
 import { claimKey } from '../devices/devices.store.js';
 import type { Actor } from '../http/actor.js';
-import { pageOf, type Page, type PageQuery } from '../http/fields.js';
+import { requireVersion } from '../http/entity-tag.js';
+import { pageOf, type Page } from '../http/fields.js';
 import { addNodeToGroup, getNodeGroup } from '../node-groups/node-groups.service.js';
 import { lockNodeGroup, type NodeGroup } from '../node-groups/node-groups.store.js';
+import { requireRoom } from '../tenants/limits.store.js';
 import { inboundKeys } from './inbound-keys.js';
-import type { NewNode } from './nodes.schema.js';
-import { SchedulerClient } from './scheduler.client.js';
+import { planInbounds } from './inbound-plan.js';
+import type { NewInbound } from './inbounds.schema.js';
+import {
+  deleteInbounds,
+  insertInbounds,
+  listInbounds,
+  releaseNodeKey,
+  updateInbounds,
+  type InboundRow,
+  type NewInboundRow,
+} from './inbounds.store.js';
+import { isOnline, reportedBy, type NodeReport } from './node-report.js';
+import type { ChangedNode, NewNode, NodeQuery } from './nodes.schema.js';
 import * as store from './nodes.store.js';
-
-/** Three heartbeats of five seconds: what the product calls online. */
-const ONLINE_MS = 15_000;
 
 export interface Node {
   nodeId: NodeId;
@@ -29,51 +39,33 @@ export interface Node {
   state: store.NodeRow['state'];
   shared: boolean;
   multiplierPerMille: number;
+  multiplierFrom: Date | null;
   linkMbps: number;
   version: number;
   createdAt: Date;
-  inbounds: Omit<store.InboundRow, 'nodeId'>[];
+  inbounds: Omit<InboundRow, 'nodeId'>[];
   online: boolean;
-  status: NodeStatus | null;
+  status: NodeReport | null;
 }
-
-type NodeStatus = Pick<
-  store.NodeRow,
-  | 'agentVersion'
-  | 'appliedRevision'
-  | 'subscriptions'
-  | 'engines'
-  | 'walBytes'
-  | 'walFrames'
-  | 'acknowledgedSeq'
-> & { heartbeatAt: Date; clockSkewMs: number };
 
 @Injectable()
 export class NodesService {
   constructor(
     private readonly context: Context,
     private readonly database: Database,
-    private readonly scheduler: SchedulerClient,
   ) {}
 
   register(actor: Actor, request: NewNode): Promise<Node> {
     return this.database.transaction(actor, (acting) => this.registerIn(acting, request));
   }
 
-  /** Within the caller's transaction. Throws not_found or forbidden naming nodeGroupIds. */
+  /** Within the caller's transaction. Throws limit_reached, conflict (name), not_found or forbidden (nodeGroupIds). */
   async registerIn(acting: Acting, request: NewNode): Promise<Node> {
+    if (!acting.actor.platform) await requireRoom(acting, 'node', 1);
     const groups = await this.#lockGroups(acting, request.nodeGroupIds);
     const nodeId = newId<NodeId>();
     await store.insertNode(acting, { nodeId, ...request });
-    const rows = request.inbounds.map((inbound): store.NewInboundRow => {
-      const { settings, secret } = inboundKeys(inbound);
-      const place = { table: 'inbound', tenant: '', row: `${nodeId}/${inbound.tag}` };
-      const sealed =
-        secret === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(secret), place);
-      return { tag: inbound.tag, engine: inbound.engine, port: inbound.port, settings, secret: sealed };
-    });
-    await store.insertInbounds(acting, nodeId, rows);
-    await this.#claimKeys(acting, nodeId, rows);
+    await this.#addInbounds(acting, nodeId, request.inbounds);
     await nodeChanged(acting, nodeId);
     const node = await this.getIn(acting, nodeId);
     await appendAudit(acting, { action: 'node.create', entity: 'node', entityId: nodeId, after: node });
@@ -81,10 +73,28 @@ export class NodesService {
     return node;
   }
 
-  async list(actor: Actor, query: PageQuery): Promise<Page<Node>> {
+  /** Throws not_found, forbidden, conflict (name) or failed_precondition (revoked, another version). */
+  change(actor: Actor, nodeId: NodeId, change: ChangedNode, ifMatch: string | undefined): Promise<Node> {
+    return this.database.transaction(actor, async (acting) => {
+      const locked = await store.lockNode(acting, nodeId);
+      requireVersion(ifMatch, locked.version);
+      if (locked.state === 'revoked') {
+        throw new AppError('failed_precondition', 'this node was revoked; register a new one');
+      }
+      const before = await this.getIn(acting, nodeId);
+      const { inbounds, ...terms } = change;
+      await store.updateNode(acting, locked, terms);
+      if (inbounds !== undefined) await this.#replaceInbounds(acting, before, inbounds);
+      const after = await this.getIn(acting, nodeId);
+      await appendAudit(acting, { action: 'node.update', entity: 'node', entityId: nodeId, before, after });
+      return after;
+    });
+  }
+
+  async list(actor: Actor, query: NodeQuery): Promise<Page<Node>> {
     return this.database.transaction(actor, async (acting) => {
       const page = pageOf(await store.listNodes(acting, query), query.limit, (row) => row.nodeId);
-      const inbounds = await store.listInbounds(
+      const inbounds = await listInbounds(
         acting,
         page.items.map((row) => row.nodeId),
       );
@@ -98,25 +108,31 @@ export class NodesService {
 
   async getIn(acting: Acting, nodeId: NodeId): Promise<Node> {
     const row = await store.getNode(acting, nodeId);
-    return this.#view(row, await store.listInbounds(acting, [nodeId]));
+    return this.#view(row, await listInbounds(acting, [nodeId]));
   }
 
-  /**
-   * Has the scheduler revoke the node's certificates and close its streams; it marks the node too. The wish is
-   * audited first, so that a revocation is never done without a trace; saying it again is safe.
-   */
-  async revoke(
-    actor: Actor,
-    nodeId: NodeId,
-    reason: string,
-  ): Promise<{ nodeId: NodeId; certificatesRevoked: number }> {
-    await this.database.transaction(actor, async (acting) => {
-      const state = await store.lockNode(acting, nodeId);
-      await nodeChanged(acting, nodeId);
-      const entry = { action: 'node.revoke', entity: 'node', entityId: nodeId };
-      await appendAudit(acting, { ...entry, before: { state }, after: { state: 'revoked', reason } });
+  async #addInbounds(acting: Acting, nodeId: NodeId, inbounds: readonly NewInbound[]): Promise<void> {
+    const rows = inbounds.map((inbound): NewInboundRow => {
+      const { settings, secret } = inboundKeys(inbound);
+      const place = { table: 'inbound', tenant: '', row: `${nodeId}/${inbound.tag}` };
+      const sealed =
+        secret === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(secret), place);
+      return { tag: inbound.tag, engine: inbound.engine, port: inbound.port, settings, secret: sealed };
     });
-    return { nodeId, certificatesRevoked: await this.scheduler.revokeNode(nodeId, reason) };
+    await insertInbounds(acting, nodeId, rows);
+    await this.#claimKeys(acting, nodeId, rows);
+  }
+
+  async #replaceInbounds(acting: Acting, before: Node, wanted: readonly NewInbound[]): Promise<void> {
+    const { nodeId, inbounds } = before;
+    const plan = planInbounds(inbounds, wanted);
+    if (plan.remove.length + plan.update.length + plan.insert.length === 0) return;
+    await deleteInbounds(acting, nodeId, plan.remove);
+    const gone = inbounds.filter((inbound) => plan.remove.includes(inbound.tag));
+    if (gone.some((inbound) => inbound.engine === 'wireguard')) await releaseNodeKey(acting, nodeId);
+    await updateInbounds(acting, nodeId, plan.update);
+    await this.#addInbounds(acting, nodeId, plan.insert);
+    await nodeChanged(acting, nodeId);
   }
 
   /** In order of id, and before the audit chain: two registrations never wait for each other in a circle. */
@@ -124,7 +140,7 @@ export class NodesService {
     const groups: NodeGroup[] = [];
     for (const groupId of groupIds.toSorted()) {
       groups.push(await getNodeGroup(acting, groupId));
-      if (await lockNodeGroup(acting, groupId)) continue;
+      if ((await lockNodeGroup(acting, groupId)) !== null) continue;
       throw new AppError('forbidden', 'nodeGroupIds: a shared node group is changed by the operator only', {
         field: 'nodeGroupIds',
       });
@@ -133,7 +149,7 @@ export class NodesService {
   }
 
   /** A device with the node's own key could never be its peer, so the key is no device's from now on. */
-  async #claimKeys(acting: Acting, nodeId: NodeId, rows: store.NewInboundRow[]): Promise<void> {
+  async #claimKeys(acting: Acting, nodeId: NodeId, rows: NewInboundRow[]): Promise<void> {
     for (const { engine, settings } of rows) {
       if (engine !== 'wireguard') continue;
       if (await claimKey(acting, wireguardKeyBytes(settings['publicKey'], 'publicKey'), nodeId)) continue;
@@ -141,33 +157,17 @@ export class NodesService {
     }
   }
 
-  #view(row: store.NodeRow, inbounds: store.InboundRow[]): Node {
-    const { nodeId, name, address, state, shared, multiplierPerMille, linkMbps, version, createdAt } = row;
-    const { heartbeatAt } = row;
+  #view(row: store.NodeRow, inbounds: InboundRow[]): Node {
+    const { nodeId, name, address, state, shared, multiplierPerMille, multiplierFrom, linkMbps } = row;
+    const { version, createdAt } = row;
     return {
-      ...{ nodeId, name, address, state, shared, multiplierPerMille, linkMbps, version, createdAt },
+      ...{ nodeId, name, address, state, shared, multiplierPerMille, multiplierFrom, linkMbps },
+      ...{ version, createdAt },
       inbounds: inbounds
         .filter((inbound) => inbound.nodeId === nodeId)
         .map(({ tag, engine, port, settings }) => ({ tag, engine, port, settings })),
-      online: heartbeatAt !== null && this.context.clock.now() - heartbeatAt.getTime() <= ONLINE_MS,
-      status: heartbeatAt !== null && row.owned ? statusOf(row, heartbeatAt) : null,
+      online: isOnline(row, this.context.clock.now()),
+      status: row.owned ? reportedBy(row) : null,
     };
   }
-}
-
-function statusOf(row: store.NodeRow, heartbeatAt: Date): NodeStatus {
-  const { agentVersion, appliedRevision, subscriptions, engines, walBytes, walFrames, acknowledgedSeq } = row;
-  return {
-    ...{
-      heartbeatAt,
-      agentVersion,
-      appliedRevision,
-      subscriptions,
-      engines,
-      walBytes,
-      walFrames,
-      acknowledgedSeq,
-    },
-    clockSkewMs: row.clockSkewMs,
-  };
 }
