@@ -67,7 +67,11 @@ export const port = z.coerce.number().int().min(0).max(65535);
 export const address = z.string().regex(/^[^\s:]+:\d{1,5}$/, 'expected host:port');
 export const secretKey = z
   .string()
-  .refine((text) => Buffer.from(text, 'base64').length === 32, 'expected 32 bytes as base64')
+  .refine((text) => {
+    // Whole and exact: words and paths decode to 32 bytes, too.
+    const bytes = Buffer.from(text, 'base64');
+    return bytes.length === 32 && bytes.toString('base64') === text;
+  }, 'expected 32 bytes as base64')
   .transform((text) => Buffer.from(text, 'base64'));
 
 /** Variables of every process. */

@@ -8,6 +8,7 @@ import { AppError } from '@penstock/domain/errors';
 import { parseId, type AccountId, type KeyId, type TenantId } from '@penstock/domain/ids';
 import { Context } from '../context.js';
 import { KeyRing } from '../signing-keys/key-ring.js';
+import { isCanonical, withLowSignature } from './token-text.js';
 
 export const ACCESS_TOKEN_SECONDS = 900;
 /** Clocks of two machines of ours may differ by this. */
@@ -71,7 +72,7 @@ export class AccessTokens {
   async issue(accountId: AccountId, tenantId: TenantId, familyId: string): Promise<string> {
     const now = Math.floor(this.context.clock.now() / 1000);
     const { kid, privateKey } = (await this.ring.get()).signer;
-    return new SignJWT({ tid: tenantId, sid: familyId })
+    const text = await new SignJWT({ tid: tenantId, sid: familyId })
       .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
       .setIssuer(this.#issuer)
       .setAudience(AUDIENCE)
@@ -80,6 +81,7 @@ export class AccessTokens {
       .setIssuedAt(now)
       .setExpirationTime(now + ACCESS_TOKEN_SECONDS)
       .sign(privateKey);
+    return withLowSignature(text);
   }
 
   /** The text of a machine token, and the id of the key that has to verify until it expires. */
@@ -95,7 +97,7 @@ export class AccessTokens {
       .setIssuedAt(Math.floor(token.at.getTime() / 1000))
       .setExpirationTime(Math.floor(token.expiresAt.getTime() / 1000))
       .sign(privateKey);
-    return { text, kid };
+    return { text: withLowSignature(text), kid };
   }
 
   /**
@@ -134,6 +136,7 @@ export class AccessTokens {
 
   async #check(token: string, nowMs: number, audience: string | null): Promise<AccessClaims | MachineClaims> {
     if (token.length > TOKEN_CHARACTERS_MAX) throw new RangeError('token too long');
+    if (!isCanonical(token)) throw new RangeError('not as we write it');
     const { kid = '', typ, ...rest } = decodeProtectedHeader(token);
     if (Object.keys(rest).some((name) => !HEADER_NAMES.has(name))) throw new RangeError('unknown header');
     const type = types.find((one) => one === typ);
