@@ -10,7 +10,7 @@ import { run, statement, type Runner } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
 import type { Task } from './driver.js';
 
-export const ROLLUP_INTERVAL_MS = 60_000;
+export const ROLLUP_INTERVAL_MS = 300_000;
 /** Days of one look; a run looks until there are none. */
 const DAYS_MAX = 200;
 /** A day of a large tenant takes seconds. */
