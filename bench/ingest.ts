@@ -81,6 +81,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
             `CPU µs a sample: collector ${round(result.cpu.collector)}, load ${round(result.cpu.load)}, PostgreSQL ${round(result.cpu.server)}`,
         );
       }
+      await until('the series are flushed', () => flushed(sql, 'series'), 60_000);
       await check(sql);
       const ratio = median(ratios);
       return {
@@ -137,7 +138,7 @@ async function ingestRound(sql: Sql, load: ChildProcess, frames: number) {
   const started = performance.now();
   const answer = await tell(load, { frames });
   if (!('sent' in answer)) throw new Error('the load answered out of turn');
-  await until('all counters are flushed', () => flushed(sql), 60_000);
+  await until('all counters are flushed', () => flushed(sql, 'counter'), 60_000);
   const seconds = (performance.now() - started) / 1000;
   const { samples, cpuMs } = answer.sent;
   const micros = (t: number): number => (t / TICKS_PER_SECOND / samples) * 1e6;
@@ -150,20 +151,22 @@ async function ingestRound(sql: Sql, load: ChildProcess, frames: number) {
   };
 }
 
-async function flushed(sql: Sql): Promise<boolean> {
+async function flushed(sql: Sql, kind: 'counter' | 'series'): Promise<boolean> {
   const { rows } = await sql.query(
     `SELECT bool_and(w.epoch = h.epoch AND w.seq = h.seq) AS done
-     FROM stream_head h JOIN stream_watermark w ON w.node_id = h.node_id AND w.kind = 'counter'`,
+     FROM stream_head h JOIN stream_watermark w ON w.node_id = h.node_id AND w.kind = $1`,
+    [kind],
   );
   return (rows[0] as { done: boolean }).done;
 }
 
-/** What the slices say must be what the counters say, and every frame must be there once. */
+/** What the slices say must be what the counters and the series say, and every frame must be there once. */
 async function check(sql: Sql): Promise<void> {
   const { rows } = await sql.query(
     `SELECT (SELECT sum(rows) FROM ledger_slice)::text AS samples,
             (SELECT count(*) FROM ledger_frame)::text AS frames, (SELECT sum(seq) FROM stream_head)::text AS heads,
             (SELECT sum(up_bytes + down_bytes) FROM usage_counter)::text AS counted,
+            (SELECT sum(up_bytes + down_bytes) FROM usage_hour)::text AS hours,
             (SELECT count(*) FROM usage_quarantine)::text AS quarantined`,
   );
   const found = rows[0] as {
@@ -171,10 +174,17 @@ async function check(sql: Sql): Promise<void> {
     frames: string;
     heads: string;
     counted: string;
+    hours: string;
     quarantined: string;
   };
   const summed = await sumOfSlices(sql);
-  if (found.frames !== found.heads || found.counted !== summed.toString() || found.quarantined !== '0') {
+  const sum = summed.toString();
+  if (
+    found.frames !== found.heads ||
+    found.counted !== sum ||
+    found.hours !== sum ||
+    found.quarantined !== '0'
+  ) {
     throw new Error(`the books do not balance: ${JSON.stringify(found)}, slices hold ${summed}`);
   }
 }

@@ -2,11 +2,14 @@
 // into one sentence. Every request ends by its deadline.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { AppError, isErrorCode } from '@penstock/domain/errors';
 import type { Environment } from '@penstock/service/config';
 import { readSession, sessionFile, writeSession, type Session } from './session.js';
 
 const REQUEST_TIMEOUT_MS = 15_000;
+/** A file of a hundred thousand lines over a slow line. */
+const DOWNLOAD_TIMEOUT_MS = 600_000;
 
 export interface Endpoints {
   api: string;
@@ -72,9 +75,23 @@ export class Api {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<T> {
+    return this.signedIn((token) => this.send<T>(method, path, token, body, headers));
+  }
+
+  /** The body of an answer as it comes, for files. */
+  download(path: string): Promise<Readable> {
+    return this.signedIn(async (token) => {
+      const response = await this.ask('GET', path, token, undefined, { accept: '*/*' }, DOWNLOAD_TIMEOUT_MS);
+      if (!response.ok || response.body === null) throw await refusalOf(response);
+      return Readable.fromWeb(response.body);
+    });
+  }
+
+  /** With the access token, and once more with a new one when it was too old. */
+  private async signedIn<T>(work: (token: string) => Promise<T>): Promise<T> {
     const session = this.session();
     try {
-      return await this.send<T>(method, path, session.accessToken, body, headers);
+      return await work(session.accessToken);
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== 'unauthenticated') throw error;
       const tokens = await this.send<Omit<Session, 'email'>>('POST', '/api/v1/auth/refresh', undefined, {
@@ -82,7 +99,7 @@ export class Api {
         tenantId: session.tenantId,
       });
       this.remember({ ...tokens, email: session.email });
-      return this.send<T>(method, path, tokens.accessToken, body, headers);
+      return work(tokens.accessToken);
     }
   }
 
@@ -124,9 +141,23 @@ export class Api {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<T> {
-    let response: Response;
+    const response = await this.ask(method, path, token, body, headers);
+    this.lastTag = response.headers.get('etag') ?? '';
+    if (response.status === 204) return undefined as T;
+    if (!response.ok) throw await refusalOf(response);
+    return (await response.json().catch(() => ({}))) as T;
+  }
+
+  private async ask(
+    method: string,
+    path: string,
+    token: string | undefined,
+    body: unknown,
+    headers: Record<string, string>,
+    timeoutMs = REQUEST_TIMEOUT_MS,
+  ): Promise<Response> {
     try {
-      response = await fetch(new URL(path, this.address), {
+      return await fetch(new URL(path, this.address), {
         method,
         headers: {
           accept: 'application/json',
@@ -135,7 +166,7 @@ export class Api {
           ...headers,
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
         redirect: 'error',
       });
     } catch (cause) {
@@ -145,14 +176,15 @@ export class Api {
         { cause },
       );
     }
-    this.lastTag = response.headers.get('etag') ?? '';
-    if (response.status === 204) return undefined as T;
-    const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-    if (response.ok) return answer as T;
-    const code = isErrorCode(answer['code']) ? answer['code'] : 'internal';
-    const detail =
-      typeof answer['detail'] === 'string' ? answer['detail'] : `the API answered ${response.status}`;
-    const field = typeof answer['field'] === 'string' ? answer['field'] : undefined;
-    throw new AppError(code, detail, field === undefined ? {} : { field });
   }
+}
+
+/** What the API refused, with its own code and text. */
+async function refusalOf(response: Response): Promise<AppError> {
+  const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+  const code = isErrorCode(answer['code']) ? answer['code'] : 'internal';
+  const detail =
+    typeof answer['detail'] === 'string' ? answer['detail'] : `the API answered ${response.status}`;
+  const field = typeof answer['field'] === 'string' ? answer['field'] : undefined;
+  return new AppError(code, detail, field === undefined ? {} : { field });
 }

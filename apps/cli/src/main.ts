@@ -11,6 +11,7 @@ import { nodeCommands } from './commands/nodes.js';
 import { ownerCommands } from './commands/owner.js';
 import { peopleCommands } from './commands/people.js';
 import { planCommands } from './commands/plans.js';
+import { statementCommands } from './commands/statements.js';
 import { subscriptionCommands } from './commands/subscriptions.js';
 import { tenantCommands } from './commands/tenants.js';
 import { verifyCommand } from './commands/verify.js';
@@ -57,6 +58,7 @@ for (const add of [
   planCommands,
   subscriptionCommands,
   nodeCommands,
+  statementCommands,
   verifyCommand,
   auditCommands,
   ownerCommands,
