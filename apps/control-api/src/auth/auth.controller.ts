@@ -12,6 +12,7 @@ export class AuthController {
   @HttpCode(200)
   @Public({
     summary: 'Signs a person in to one tenant',
+    withoutKey: 'a session whose answer was lost is never used and expires',
     reply: schema.tokens,
     errors: [
       ...(['invalid_input', 'unauthenticated', 'totp_required', 'forbidden', 'not_found'] as const),
@@ -26,6 +27,7 @@ export class AuthController {
   @HttpCode(200)
   @Public({
     summary: 'Exchanges a refresh token for its successor and a new access token',
+    withoutKey: 'the same refresh token gives the same successor for a few seconds',
     reply: schema.tokens,
     errors: ['invalid_input', 'token_invalid', 'token_expired', 'forbidden', 'not_found', 'rate_limited'],
   })
@@ -38,7 +40,11 @@ export class AuthController {
 
   @Post('sign-out')
   @HttpCode(204)
-  @Public({ summary: 'Ends the session of a refresh token', errors: ['invalid_input'] })
+  @Public({
+    summary: 'Ends the session of a refresh token',
+    errors: ['invalid_input'],
+    withoutKey: 'a session ends once',
+  })
   signOut(
     @Body({ schema: schema.signOut }) body: { refreshToken: string },
     @OriginOf() origin: Origin,

@@ -11,6 +11,14 @@ interface Issue {
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }
 
+/** Refusals of this pipe: the handler has not been called. */
+const refused = new WeakSet<object>();
+
+/** True for an error that came before any work. */
+export function isInputRefusal(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && refused.has(error);
+}
+
 @Injectable()
 export class ValidationPipe extends StandardSchemaValidationPipe {
   constructor() {
@@ -21,10 +29,14 @@ export class ValidationPipe extends StandardSchemaValidationPipe {
     try {
       return await super.transform(value, metadata);
     } catch (error) {
+      if (!(error instanceof AppError)) throw error;
       // A path parameter is one value: its field is the parameter's own name.
-      if (!(error instanceof AppError) || error.field !== undefined || metadata.data === undefined)
-        throw error;
-      throw new AppError(error.code, `${metadata.data}: ${error.message}`, { field: metadata.data });
+      const told =
+        error.field !== undefined || metadata.data === undefined
+          ? error
+          : new AppError(error.code, `${metadata.data}: ${error.message}`, { field: metadata.data });
+      refused.add(told);
+      throw told;
     }
   }
 }

@@ -1,12 +1,12 @@
 // Idempotency-Key on every mutation that does not say `withoutKey`: the first request with a key does the work, every
 // repetition within a day gets its answer, status and body, refusals included; the same key with another request is
 // refused. Across processes and through a crash, since key, effect and answer are one transaction. Not kept, because
-// nothing happened: what was refused before any work began, and `unavailable`, which asks to be tried again.
+// nothing happened: input that was refused before any work began, and what asks to be tried again.
 import { createHmac, hkdfSync } from 'node:crypto';
 import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { from, lastValueFrom, type Observable } from 'rxjs';
-import { AppError } from '@penstock/domain/errors';
+import { AppError, type ErrorCode } from '@penstock/domain/errors';
 import { withTransaction } from '@penstock/db/transaction';
 import { openSecret, sealSecret } from '@penstock/service/secret-box';
 import { canonicalJson } from '@penstock/domain/canonical-json';
@@ -15,6 +15,7 @@ import type { Actor, ActingRequest } from '../http/actor.js';
 import { Places } from '../http/places.js';
 import { asAppError, problemText, PROBLEM_TYPE } from '../http/problem.filter.js';
 import { declarationOf } from '../http/require.decorator.js';
+import { isInputRefusal } from '../http/validation.pipe.js';
 import { wireText } from '../http/wire-text.js';
 import { claimKey, insertKeptAnswer, type KeyPlace, type StoredRow } from './idempotency.store.js';
 import { KeyedTransaction } from './keyed-transaction.js';
@@ -88,7 +89,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
           }
           const keyed = new KeyedTransaction(client);
           const ended = await keyed.run(() => this.#handle(next, reply, request.id));
-          if ('error' in ended && !isKept(ended.error, keyed)) throw new NotKept(ended.error);
+          if ('error' in ended && !isKept(ended.error)) throw new NotKept(ended.error);
           const row = this.#row(place, requestHash, ended);
           const at = new Date(this.context.clock.now());
           await keyed.step(settings, () => insertKeptAnswer(client, place, row, at));
@@ -149,8 +150,11 @@ interface Answered {
 }
 type Ended = Answered & ({ value: unknown } | { error: unknown });
 
-function isKept(error: unknown, keyed: KeyedTransaction): boolean {
-  return keyed.began && asAppError(error).code !== 'unavailable';
+/** Answers that mean "the same again, later". */
+const LATER: ReadonlySet<ErrorCode> = new Set(['unavailable', 'rate_limited', 'pending']);
+
+function isKept(error: unknown): boolean {
+  return !isInputRefusal(error) && !LATER.has(asAppError(error).code);
 }
 
 function keptHeaders(reply: FastifyReply): Record<string, string> {

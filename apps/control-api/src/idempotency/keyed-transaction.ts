@@ -7,18 +7,11 @@ import { withSavepoint, type TransactionSettings } from '@penstock/db/transactio
 
 export class KeyedTransaction {
   #last: Promise<unknown> = Promise.resolve();
-  #began = false;
 
   constructor(readonly client: Client) {}
 
-  /** True when the request has asked something of the database: what it answers now is a result, not a refusal. */
-  get began(): boolean {
-    return this.#began;
-  }
-
   /** One step of the request; steps that come at once follow each other, since they share the connection. */
   step<T>(settings: TransactionSettings, work: () => Promise<T>): Promise<T> {
-    this.#began = true;
     // A transaction that is opened inside a step is its own one, as it is without a key.
     const alone = (): Promise<T> => current.run(undefined, work);
     const step = this.#last.then(() => withSavepoint(this.client, alone, settings));

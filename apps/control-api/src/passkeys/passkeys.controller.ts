@@ -51,6 +51,7 @@ export class PasskeysController {
   @HttpCode(200)
   @Public({
     summary: 'A challenge for signing in with a passkey, the same for everybody',
+    withoutKey: 'a challenge that is not answered expires',
     reply: schema.options,
   })
   signInOptions(): Promise<{ challenge: string }> {
@@ -61,6 +62,7 @@ export class PasskeysController {
   @HttpCode(200)
   @Public({
     summary: 'Signs a person in with a passkey',
+    withoutKey: 'a challenge is answered once',
     reply: tokens,
     errors: ['invalid_input', 'unauthenticated', 'forbidden', 'not_found', 'rate_limited'],
   })

@@ -30,6 +30,7 @@ export class SetupController {
   @Post('api/v1/setup')
   @Public({
     summary: 'Makes the first owner, once, and signs him in',
+    withoutKey: 'the link works once',
     reply: schema.setupDone,
     errors: ['invalid_input', 'not_found', 'token_used', 'conflict', 'rate_limited', 'unavailable'],
   })
