@@ -71,6 +71,10 @@ import { JwksController } from './signing-keys/jwks.controller.js';
 import { KeyRing } from './signing-keys/key-ring.js';
 import { SigningKeysController } from './signing-keys/signing-keys.controller.js';
 import { SigningKeys } from './signing-keys/signing-keys.service.js';
+import { ActsController } from './subscriptions/acts.controller.js';
+import { ActsService } from './subscriptions/acts.service.js';
+import { BulkController } from './subscriptions/bulk.controller.js';
+import { BulkService } from './subscriptions/bulk.service.js';
 import { SubscriptionsController } from './subscriptions/subscriptions.controller.js';
 import { SubscriptionsService } from './subscriptions/subscriptions.service.js';
 import { OwnTenantController, TenantsController } from './tenants/tenants.controller.js';
@@ -106,7 +110,9 @@ export const controllers: Type[] = [
   NodesController,
   JoinTokensController,
   QuarantineController,
+  BulkController,
   SubscriptionsController,
+  ActsController,
   DevicesController,
   AccessController,
   UsageController,
@@ -161,6 +167,8 @@ const services: Type[] = [
   LocalNode,
   PlansService,
   SubscriptionsService,
+  ActsService,
+  BulkService,
   DevicesService,
   AccessService,
   EventHub,

@@ -5,7 +5,7 @@ import { newWireguardPrivateKey, wireguardPublicKey } from '@penstock/domain/wir
 import { openSecret } from '@penstock/service/secret-box';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { access } from '../src/access/access.schema.js';
-import { canonicalJson } from '../src/audit/canonical-json.js';
+import { canonicalJson } from '@penstock/domain/canonical-json';
 import { device, deviceList } from '../src/devices/devices.schema.js';
 import { enforcement } from '../src/enforcement/enforcement.schema.js';
 import { subscription, subscriptionPage } from '../src/subscriptions/subscriptions.schema.js';
@@ -231,6 +231,7 @@ test('devices: our key pair or the customer’s, a limit that holds in a race, o
   });
   const plan = await make(world, own.admin, '/api/v1/plans', {
     ...planTerms,
+    name: 'Xray only',
     engines: ['xray'],
     nodeGroupIds: [own.nodeGroupId],
   });
@@ -335,6 +336,7 @@ test('access: REALITY parameters, Vision and an IPv6 host; a customer’s own ke
   });
   const plan = await make(world, own.admin, '/api/v1/plans', {
     ...planTerms,
+    name: 'REALITY',
     nodeGroupIds: [group['nodeGroupId']],
   });
   const id = String((await create({ planId: plan['planId'], name: 'näme & co' })).body['subscriptionId']);
@@ -444,6 +446,16 @@ test('404: another tenant’s subscription on every route, like one that does no
       ['DELETE', at(id)],
       ['GET', at(id, '/devices')],
       ['POST', at(id, '/devices'), { name: 'mine' }],
+      ['GET', at(id, `/devices/${other.deviceId}`)],
+      ['PATCH', at(id, `/devices/${other.deviceId}`), { name: 'mine' }],
+      ['POST', at(id, `/devices/${other.deviceId}/rotate`), {}],
+      ['GET', at(id, '/acts')],
+      ...['activate', 'disable', 'enable', 'reset', 'rotate'].map((verb): [string, string] => [
+        'POST',
+        at(id, `/${verb}`),
+      ]),
+      ['POST', at(id, '/renew'), {}],
+      ['POST', at(id, '/top-up'), { bytes: '1' }],
       ['DELETE', at(id, `/devices/${other.deviceId}`)],
       ['GET', at(id, '/access')],
       ['GET', at(id, '/usage')],

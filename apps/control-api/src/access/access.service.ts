@@ -8,7 +8,7 @@ import { openSecret } from '@penstock/service/secret-box';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database } from '../database.js';
-import { privateKeyPlace } from '../devices/devices.service.js';
+import { privateKeyPlace } from '../devices/device-keys.js';
 import type { Actor } from '../http/actor.js';
 import { secretPlace } from '../subscriptions/subscriptions.service.js';
 import * as store from './access.store.js';

@@ -1,4 +1,4 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Post } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post } from '@nestjs/common';
 import type { DeviceId, SubscriptionId } from '@penstock/domain/ids';
 import { ActorOf, type Actor } from '../http/actor.js';
 import { id } from '../http/fields.js';
@@ -38,6 +38,43 @@ export class DevicesController {
     @Body({ schema: schema.newDevice }) body: schema.NewDevice,
   ): Promise<Device> {
     return this.devices.add(actor, id, body);
+  }
+
+  @Get(':deviceId')
+  @Require('subscription.read', { summary: 'One device', reply: schema.device, errors: ['not_found'] })
+  get(
+    @ActorOf() actor: Actor,
+    @Param('subscriptionId', subscriptionId) subscription: SubscriptionId,
+    @Param('deviceId', { schema: id<DeviceId>() }) deviceId: DeviceId,
+  ): Promise<Device> {
+    return this.devices.get(actor, subscription, deviceId);
+  }
+
+  @Patch(':deviceId')
+  @Require('device.update', { summary: 'Renames a device', reply: schema.device, errors: ['not_found'] })
+  rename(
+    @ActorOf() actor: Actor,
+    @Param('subscriptionId', subscriptionId) subscription: SubscriptionId,
+    @Param('deviceId', { schema: id<DeviceId>() }) deviceId: DeviceId,
+    @Body({ schema: schema.changedDevice }) body: schema.ChangedDevice,
+  ): Promise<Device> {
+    return this.devices.rename(actor, subscription, deviceId, body);
+  }
+
+  @Post(':deviceId/rotate')
+  @HttpCode(200)
+  @Require('device.update', {
+    summary: 'Gives a device new keys',
+    reply: schema.device,
+    errors: ['not_found', 'conflict'],
+  })
+  rotate(
+    @ActorOf() actor: Actor,
+    @Param('subscriptionId', subscriptionId) subscription: SubscriptionId,
+    @Param('deviceId', { schema: id<DeviceId>() }) deviceId: DeviceId,
+    @Body({ schema: schema.rotatedDevice }) body: schema.RotatedDevice,
+  ): Promise<Device> {
+    return this.devices.rotate(actor, subscription, deviceId, body);
   }
 
   @Delete(':deviceId')

@@ -2,25 +2,15 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { newId, type DeviceId, type SubscriptionId } from '@penstock/domain/ids';
-import {
-  newWireguardPrivateKey,
-  wireguardKeyBytes,
-  wireguardPublicKey,
-} from '@penstock/domain/wireguard-keys';
-import { sealSecret, type SecretPlace } from '@penstock/service/secret-box';
 import { subscriptionChanged } from '../access-change.store.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { getSubscription, lockSubscription } from '../subscriptions/subscriptions.store.js';
-import type { NewDevice } from './devices.schema.js';
+import { claimKeys } from './device-keys.js';
+import type { ChangedDevice, NewDevice, RotatedDevice } from './devices.schema.js';
 import * as store from './devices.store.js';
-
-/** Where a device's private key is bound to. */
-export function privateKeyPlace(tenantId: string, deviceId: string): SecretPlace {
-  return { table: 'device', tenant: tenantId, row: deviceId };
-}
 
 @Injectable()
 export class DevicesService {
@@ -52,17 +42,8 @@ export class DevicesService {
         );
       }
       const deviceId = newId<DeviceId>();
-      const own = request.publicKey === undefined ? newWireguardPrivateKey() : null;
-      const publicText = own === null ? request.publicKey : wireguardPublicKey(own);
-      const publicKey = wireguardKeyBytes(publicText, 'publicKey');
-      if (!(await store.claimKey(acting, publicKey, deviceId))) {
-        throw new AppError('conflict', 'publicKey: another device or a node has this key', {
-          field: 'publicKey',
-        });
-      }
-      const place = privateKeyPlace(actor.tenantId, deviceId);
-      const privateKey =
-        own === null ? null : sealSecret(this.context.config.DATA_KEY, Buffer.from(own), place);
+      const { DATA_KEY } = this.context.config;
+      const { publicKey, privateKey } = await claimKeys(acting, DATA_KEY, deviceId, request.publicKey);
       await store.insertDevice(acting, {
         deviceId,
         subscriptionId,
@@ -73,11 +54,57 @@ export class DevicesService {
       await subscriptionChanged(acting, subscriptionId);
       const device: store.Device = {
         ...{ deviceId, name: request.name, publicKey: publicKey.toString('base64') },
-        ...{ hasPrivateKey: own !== null, createdAt: acting.at },
+        ...{ hasPrivateKey: privateKey !== null, createdAt: acting.at },
       };
       const entry = { action: 'device.create', entity: 'device', entityId: deviceId };
       await appendAudit(acting, { ...entry, after: { ...device, subscriptionId } });
       return device;
+    });
+  }
+
+  /** Throws not_found. */
+  get(actor: Actor, subscriptionId: SubscriptionId, deviceId: DeviceId): Promise<store.Device> {
+    return this.database.transaction(actor, (acting) => store.getDevice(acting, deviceId, subscriptionId));
+  }
+
+  /** Throws not_found. */
+  rename(
+    actor: Actor,
+    subscriptionId: SubscriptionId,
+    deviceId: DeviceId,
+    { name }: ChangedDevice,
+  ): Promise<store.Device> {
+    return this.database.transaction(actor, async (acting) => {
+      await lockSubscription(acting, subscriptionId);
+      const before = await store.getDevice(acting, deviceId, subscriptionId);
+      if (before.name === name) return before;
+      await store.renameDevice(acting, deviceId, name);
+      const after = { ...before, name };
+      const entry = { action: 'device.update', entity: 'device', entityId: deviceId };
+      await appendAudit(acting, { ...entry, before: { ...before, subscriptionId }, after });
+      return after;
+    });
+  }
+
+  /** New keys: the customer's, or a pair of ours; the old ones open nothing any more. Throws not_found or conflict. */
+  rotate(
+    actor: Actor,
+    subscriptionId: SubscriptionId,
+    deviceId: DeviceId,
+    request: RotatedDevice,
+  ): Promise<store.Device> {
+    return this.database.transaction(actor, async (acting) => {
+      await lockSubscription(acting, subscriptionId);
+      const before = await store.getDevice(acting, deviceId, subscriptionId);
+      await store.releaseKeys(acting, subscriptionId, deviceId);
+      const { DATA_KEY } = this.context.config;
+      const keys = await claimKeys(acting, DATA_KEY, deviceId, request.publicKey);
+      await store.replaceKeys(acting, [{ deviceId, ...keys }]);
+      await subscriptionChanged(acting, subscriptionId);
+      const after = await store.getDevice(acting, deviceId, subscriptionId);
+      const entry = { action: 'device.rotate', entity: 'device', entityId: deviceId };
+      await appendAudit(acting, { ...entry, before: { ...before, subscriptionId }, after });
+      return after;
     });
   }
 

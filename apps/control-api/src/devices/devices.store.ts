@@ -1,4 +1,5 @@
 // WireGuard devices of a subscription. A removed device keeps its row, because late usage still names it.
+import { AppError } from '@penstock/domain/errors';
 import type { DeviceId, NodeId, SubscriptionId } from '@penstock/domain/ids';
 import { run, statement } from '@penstock/db/statement';
 import type { Acting } from '../database.js';
@@ -53,6 +54,64 @@ export async function releaseKeys(
   deviceId: DeviceId | null,
 ): Promise<void> {
   await run(client, release, [actor.tenantId, subscriptionId, deviceId]);
+}
+
+const forgetKeys = statement(
+  'device_key.forget',
+  'DELETE FROM device_key WHERE device_id = ANY ($1::uuid[])',
+);
+const claimMany = statement(
+  'device_key.claim_many',
+  `INSERT INTO device_key (public_key, device_id) SELECT * FROM unnest($1::bytea[], $2::uuid[])`,
+);
+const setKeys = statement(
+  'device.set_keys',
+  `UPDATE device d SET public_key = i.public_key, private_key = i.private_key
+     FROM unnest($2::uuid[], $3::bytea[], $4::bytea[]) AS i (device_id, public_key, private_key)
+    WHERE d.tenant_id = $1 AND d.device_id = i.device_id AND d.removed_at IS NULL`,
+);
+
+/** Gives devices that the actor has just read new keys, and lets go of the old ones. Throws conflict. */
+export async function replaceKeys(
+  { actor, client }: Acting,
+  devices: readonly { deviceId: DeviceId; publicKey: Buffer; privateKey: Buffer | null }[],
+): Promise<void> {
+  const ids = devices.map((device) => device.deviceId);
+  const publicKeys = devices.map((device) => device.publicKey);
+  await run(client, forgetKeys, [ids]);
+  await run(client, claimMany, [publicKeys, ids]);
+  await run(client, setKeys, [actor.tenantId, ids, publicKeys, devices.map((device) => device.privateKey)]);
+}
+
+const selectOne = statement<Device>(
+  'device.get',
+  `SELECT device_id AS "deviceId", name, encode(public_key, 'base64') AS "publicKey",
+          private_key IS NOT NULL AS "hasPrivateKey", created_at AS "createdAt"
+     FROM device WHERE tenant_id = $1 AND device_id = $2 AND subscription_id = $3 AND removed_at IS NULL`,
+);
+
+/** Throws not_found. */
+export async function getDevice(
+  { actor, client }: Acting,
+  deviceId: DeviceId,
+  subscriptionId: SubscriptionId,
+): Promise<Device> {
+  const [row] = await run(client, selectOne, [actor.tenantId, deviceId, subscriptionId]);
+  if (row === undefined) throw new AppError('not_found', 'there is no such device');
+  return row;
+}
+
+const renameRow = statement(
+  'device.rename',
+  'UPDATE device SET name = $3 WHERE tenant_id = $1 AND device_id = $2',
+);
+
+export async function renameDevice(
+  { actor, client }: Acting,
+  deviceId: DeviceId,
+  name: string,
+): Promise<void> {
+  await run(client, renameRow, [actor.tenantId, deviceId, name]);
 }
 
 const insertRow = statement(

@@ -75,11 +75,11 @@ export class SubscriptionsService {
 
   /** Throws invalid_input naming the cursor. */
   list(actor: Actor, query: SubscriptionQuery): Promise<Page<Subscription>> {
-    return this.database.transaction(actor, (acting) => listSubscriptions(acting, query));
+    return this.database.read(actor, (acting) => listSubscriptions(acting, query));
   }
 
   get(actor: Actor, id: SubscriptionId): Promise<Subscription> {
-    return this.database.transaction(actor, (acting) => store.getSubscription(acting, id));
+    return this.database.read(actor, (acting) => store.getSubscription(acting, id));
   }
 
   /** Throws not_found, or failed_precondition when `ifMatch` is not the version that stands. */

@@ -14,6 +14,9 @@ export const usage = z.strictObject({
   observedBytes: bytesText,
   /** What the quota is compared with: the greater of billable and observed. */
   usedBytes: bytesText,
+  /** With what was added to this period; null: unlimited. */
   limitBytes: bytesText.nullable(),
+  /** What was added to this period alone. */
+  extraBytes: bytesText,
   updatedAt: timeText.nullable(),
 });

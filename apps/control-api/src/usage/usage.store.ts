@@ -14,6 +14,7 @@ export interface UsageRow {
   observedBytes: bigint;
   usedBytes: bigint;
   limitBytes: bigint | null;
+  extraBytes: bigint;
   updatedAt: Date | null;
 }
 
@@ -23,7 +24,8 @@ const selectCurrent = statement<UsageRow>(
           p.ends_at AS "endsAt", coalesce(c.up_bytes, 0) AS "upBytes", coalesce(c.down_bytes, 0) AS "downBytes",
           coalesce(c.billable_bytes, 0) AS "billableBytes", coalesce(p.observed_bytes, 0) AS "observedBytes",
           greatest(coalesce(c.billable_bytes, 0), coalesce(p.observed_bytes, 0)) AS "usedBytes",
-          s.limit_bytes AS "limitBytes", c.updated_at AS "updatedAt"
+          s.limit_bytes + least(coalesce(p.extra_bytes, 0), 9223372036854775807 - s.limit_bytes) AS "limitBytes",
+          coalesce(p.extra_bytes, 0) AS "extraBytes", c.updated_at AS "updatedAt"
      FROM subscription s
      LEFT JOIN LATERAL (
        SELECT * FROM usage_period u
