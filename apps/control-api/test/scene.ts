@@ -8,6 +8,7 @@ export interface Scene {
   admin: Person;
   nodeGroupId: string;
   nodeId: string;
+  joinTokenId: string;
   planId: string;
   subscriptionId: string;
   deviceId: string;
@@ -61,10 +62,12 @@ export async function scene(world: World, admin: Person): Promise<Scene> {
   });
   const path = `/api/v1/subscriptions/${String(subscription['subscriptionId'])}/devices`;
   const device = await make(world, admin, path, { name: 'phone' });
+  const joinToken = await make(world, admin, `/api/v1/nodes/${String(node['nodeId'])}/join-tokens`, {});
   const more = await others(world, admin);
   return {
     ...{ admin, ...more },
     ...{ nodeGroupId: group['nodeGroupId'], nodeId: node['nodeId'], planId: plan['planId'] },
+    joinTokenId: joinToken['joinTokenId'],
     ...{ subscriptionId: subscription['subscriptionId'], deviceId: device['deviceId'] },
   } as unknown as Scene;
 }

@@ -5,7 +5,13 @@ import { ActorOf, type Actor } from '../http/actor.js';
 import { pageOf, type Page } from '../http/fields.js';
 import { Require } from '../http/require.decorator.js';
 import * as schema from './quarantine.schema.js';
-import { askRelease, listQuarantined, type Asked, type Quarantined } from './quarantine.store.js';
+import {
+  askRelease,
+  listQuarantined,
+  requireKnown,
+  type Asked,
+  type Quarantined,
+} from './quarantine.store.js';
 
 @Controller('api/v1/quarantine')
 export class QuarantineController {
@@ -29,12 +35,14 @@ export class QuarantineController {
   @Require('quarantine.release', {
     summary: 'Has usage in quarantine billed, each row once',
     reply: schema.released,
+    errors: ['not_found'],
   })
   release(
     @ActorOf() actor: Actor,
     @Body({ schema: schema.release }) body: schema.Release,
   ): Promise<Asked & { more: boolean }> {
     return this.database.transaction(actor, async (acting) => {
+      await requireKnown(acting, body);
       const asked = await askRelease(acting, body);
       const after = { ...body, ...asked };
       if (asked.rows > 0) {

@@ -57,9 +57,12 @@ export const quarantined = z.strictObject({
 });
 export const quarantinePage = pageReply(quarantined);
 
+/** A sum of many rows may be larger than any one of them. */
+const sumText = z.string().regex(/^(0|[1-9][0-9]{0,30})$/);
+
 export const released = z.strictObject({
   rows: z.number().int().meta({ description: 'How many will be billed by this request' }),
-  upBytes: bytesText,
-  downBytes: bytesText,
+  upBytes: sumText,
+  downBytes: sumText,
   more: z.boolean().meta({ description: 'There are more than one request lets go: ask again' }),
 });

@@ -1,6 +1,7 @@
 // Usage that the collector kept but did not bill, and the wishes that it is billed after all. The collector is the only
 // writer of the usage; here a wish is inserted, which it takes in the transaction that bills.
 import type { NodeId, SubscriptionId } from '@penstock/domain/ids';
+import { AppError } from '@penstock/domain/errors';
 import { engineNumber, type Engine } from '@penstock/domain/terms';
 import { run, statement } from '@penstock/db/statement';
 import type { Acting } from '../database.js';
@@ -46,6 +47,31 @@ export function listQuarantined({ actor, client }: Acting, query: QuarantineQuer
     ...[actor.tenantId, cursor ?? null, limit + 1, nodeId ?? null, subscriptionId ?? null, reason ?? null],
     released === undefined ? null : released === 'true',
   ]);
+}
+
+const selectKnown = statement<{ node: boolean; subscription: boolean; ids: boolean }>(
+  'quarantine.known',
+  `SELECT $3::uuid IS NULL OR EXISTS (
+            SELECT FROM node n WHERE n.node_id = $3 AND (n.owner_tenant_id IS NULL OR n.owner_tenant_id = $1 OR $2))
+            OR EXISTS (SELECT FROM usage_quarantine q WHERE q.tenant_id = $1 AND q.node_id = $3) AS node,
+          $4::uuid IS NULL OR EXISTS (SELECT FROM subscription s WHERE s.tenant_id = $1 AND s.subscription_id = $4)
+            OR EXISTS (SELECT FROM usage_quarantine q WHERE q.tenant_id = $1 AND q.subscription_id = $4) AS subscription,
+          coalesce(cardinality($5::uuid[]), 0) = (
+            SELECT count(*) FROM usage_quarantine q WHERE q.tenant_id = $1 AND q.quarantine_id = ANY ($5::uuid[])) AS ids`,
+);
+
+/** Throws not_found naming the field for what the tenant has not and cannot see. */
+export async function requireKnown({ actor, client }: Acting, wish: Release): Promise<void> {
+  const { quarantineIds, nodeId, subscriptionId } = wish;
+  const [known] = await run(client, selectKnown, [
+    ...[actor.tenantId, actor.platform, nodeId ?? null, subscriptionId ?? null],
+    quarantineIds === undefined ? null : [...new Set(quarantineIds)],
+  ]);
+  const missing = (field: string): AppError =>
+    new AppError('not_found', `${field}: there is no such`, { field });
+  if (known?.node !== true) throw missing('nodeId');
+  if (!known.subscription) throw missing('subscriptionId');
+  if (!known.ids) throw missing('quarantineIds');
 }
 
 export interface Asked {
