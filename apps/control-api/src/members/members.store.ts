@@ -67,12 +67,10 @@ export async function rolesOfActor({ actor, client }: Acting): Promise<Role[]> {
   return [row?.own, row?.platform].filter((role): role is Role => role !== null && role !== undefined);
 }
 
-// The accounts are held: one that the platform disables at this moment does not count when it is done.
 const selectOwners = statement<{ accountId: AccountId }>(
   'member.other_owners',
   `SELECT m.account_id AS "accountId" FROM member m JOIN account a ON a.account_id = m.account_id
-    WHERE m.tenant_id = $1 AND m.role = 'owner' AND m.account_id <> $2 AND a.disabled_at IS NULL
-    ORDER BY a.account_id FOR SHARE OF a`,
+    WHERE m.tenant_id = $1 AND m.role = 'owner' AND m.account_id <> $2 AND a.disabled_at IS NULL LIMIT 1`,
 );
 
 /** True when the tenant keeps an owner who can sign in without this account. Needs the tenant's row lock. */
