@@ -74,7 +74,7 @@ export function statementCommands(program: Command, context: Context): void {
 
 function usageCommands(program: Command, context: Context): void {
   program
-    .command('usage')
+    .command('top')
     .description('who or what used most')
     .option('--by <what>', 'subscription, node, engine or tenant', 'subscription')
     .option('--from <day>', 'first day, as in 2026-10-01 (default: 30 days ago)')
