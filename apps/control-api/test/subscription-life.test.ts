@@ -32,7 +32,10 @@ const post = (path: string, body?: object, headers: Record<string, string> = {})
   world.ask('POST', path, { as: operator, headers, ...(body && { body }) });
 const create = async (change: object = {}): Promise<Answer['body']> =>
   make(world, operator, '/api/v1/subscriptions', { planId: own.planId, name: 'somebody', ...change });
-const parse = (answer: Answer) => subscription.parse(answer.body);
+const parse = (answer: Answer) => {
+  expect(answer.body).not.toHaveProperty('code');
+  return subscription.parse(answer.body);
+};
 const rows = (id: unknown): Promise<{ kind: string; bytes: bigint | null; done: boolean }[]> =>
   world.sql(
     `SELECT kind, bytes, done_at IS NOT NULL AS done FROM subscription_act WHERE subscription_id = $1 ORDER BY requested_at`,

@@ -55,13 +55,13 @@ export function listActs({ actor, client }: Acting, id: SubscriptionId): Promise
 const startRows = statement(
   'subscription.start',
   `WITH started AS (
-     UPDATE subscription SET on_hold = false, hold_deadline = NULL, activated_at = $3,
-            expires_at = coalesce(expires_at, $3 + duration_days * interval '1 day'), version = version + 1
+     UPDATE subscription SET on_hold = false, hold_deadline = NULL, activated_at = $3::timestamptz,
+            expires_at = coalesce(expires_at, $3::timestamptz + duration_days * interval '1 day'), version = version + 1
       WHERE tenant_id = $1 AND subscription_id = ANY ($2::uuid[]) AND on_hold
       RETURNING subscription_id
    )
    INSERT INTO subscription_act (tenant_id, act_id, subscription_id, kind, requested_at, done_at)
-   SELECT $1, gen_random_uuid(), subscription_id, 'start', $3, $3 FROM started`,
+   SELECT $1, gen_random_uuid(), subscription_id, 'start', $3::timestamptz, $3::timestamptz FROM started`,
 );
 
 /** Begins the time of those on hold. */
@@ -74,9 +74,9 @@ const renewRows = statement<{ subscriptionId: SubscriptionId }>(
   'subscription.renew',
   `UPDATE subscription s SET plan_id = p.plan_id, limit_bytes = p.limit_bytes, period = p.period, engines = p.engines,
           device_limit = p.device_limit, duration_days = p.duration_days,
-          expires_at = greatest(s.expires_at, $3) + p.duration_days * interval '1 day',
+          expires_at = greatest(s.expires_at, $3::timestamptz) + p.duration_days * interval '1 day',
           next_plan_id = CASE WHEN $4::uuid IS NULL THEN s.next_plan_id ELSE p.next_plan_id END,
-          next_plan_at = CASE WHEN $4::uuid IS NULL THEN s.next_plan_at WHEN p.next_plan_id IS NOT NULL THEN $3 END,
+          next_plan_at = CASE WHEN $4::uuid IS NULL THEN s.next_plan_at WHEN p.next_plan_id IS NOT NULL THEN $3::timestamptz END,
           version = s.version + 1
      FROM plan p
     WHERE s.tenant_id = $1 AND s.subscription_id = ANY ($2::uuid[])
@@ -111,7 +111,7 @@ export async function setAdminState(
 const extendRows = statement(
   'subscription.extend',
   `UPDATE subscription
-      SET expires_at = greatest(expires_at, $3) + $4::integer * interval '1 day',
+      SET expires_at = greatest(expires_at, $3::timestamptz) + $4::integer * interval '1 day',
           duration_days = CASE WHEN on_hold AND expires_at IS NULL THEN least(duration_days + $4::integer, 36500)
                                ELSE duration_days END,
           version = version + 1
