@@ -4,6 +4,8 @@ import { benchOptions, print, type Bench } from './result.js';
 
 /** Name → module, loaded when asked for. */
 const benches: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
+  'api-get': () => import('./api-get.js'),
+  'login-flood': () => import('./login-flood.js'),
   ingest: () => import('./ingest.js'),
   order: () => import('./order.js'),
 };

@@ -1,6 +1,6 @@
 // The product's own programs as separate processes over a test database, and what a benchmark needs of a trust.
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { cpus, tmpdir } from 'node:os';
@@ -22,9 +22,18 @@ export interface Ground {
   start(name: 'scheduler' | 'collector', env?: Record<string, string>): Promise<string>;
   /** Processor time that the process behind an address has used so far. */
   cpuMs(address: string): number;
+  /** Starts control-api and waits for its readiness. */
+  startApi(env?: Record<string, string>): Promise<RunningApi>;
   /** Starts another program of ours with arguments; it ends with the ground. */
-  run(program: string, args: string[]): ChildProcess;
+  run(program: string, args: string[], env?: Record<string, string>): ChildProcess;
   close(): Promise<void>;
+}
+
+export interface RunningApi {
+  port: number;
+  pid: number;
+  /** One-time secret by which its first owner is made. */
+  setupToken: string;
 }
 
 export async function makeGround(): Promise<Ground> {
@@ -86,6 +95,35 @@ export async function makeGround(): Promise<Ground> {
       pids.set(address, child.pid ?? 0);
       return address;
     },
+    async startApi(env = {}) {
+      const files = writeTlsFiles(join(dir, 'control-api'), await trust.service('control-api'));
+      const [port, opsPort] = [await freePort(), await freePort()];
+      const setupToken = randomBytes(24).toString('base64url');
+      const jwtKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+      const child = run(join(repo, 'apps/control-api/dist/main.js'), [], {
+        NODE_ENV: 'production',
+        LOG_LEVEL: 'warn',
+        TRUST_DOMAIN: trust.trustDomain,
+        TLS_CERT_FILE: files.certFile,
+        TLS_KEY_FILE: files.keyFile,
+        TLS_ROOT_FILE: files.rootFile,
+        HTTP_PORT: String(port),
+        OPS_PORT: String(opsPort),
+        PUBLIC_URL: `http://127.0.0.1:${port}`,
+        ADMIN_CIDRS: '127.0.0.0/8',
+        DATABASE_URL: database.url('penstock_control_api'),
+        DATA_KEY: dataKey.toString('base64'),
+        JWT_KEY: jwtKey.export({ format: 'pem', type: 'pkcs8' }).toString(),
+        SETUP_TOKEN: setupToken,
+        SCHEDULER_ADDRESS: '127.0.0.1:1',
+        NODE_ENROLL_ADDRESS: 'edge.test:8444',
+        NODE_ENFORCEMENT_ADDRESS: 'edge.test:8443',
+        NODE_USAGE_ADDRESS: 'edge.test:8443',
+        ...env,
+      });
+      await ready('control-api', opsPort, child);
+      return { port, pid: child.pid ?? 0, setupToken };
+    },
     cpuMs: (address) => cpuMsOf(pids.get(address) ?? 0),
     async close() {
       await Promise.all(children.map(stop));
@@ -114,7 +152,7 @@ async function stop(child: ChildProcess): Promise<void> {
 }
 
 /** Processor time of a process in ms, to 10 ms; Linux. */
-function cpuMsOf(pid: number): number {
+export function cpuMsOf(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /, '')
     .split(' ');

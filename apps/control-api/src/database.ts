@@ -2,6 +2,7 @@
 // row security shows that tenant's rows and no others, and which carries the actor into every store.
 import { Injectable } from '@nestjs/common';
 import type { Client } from '@penstock/db/pool';
+import { Reader } from '@penstock/db/read';
 import { withTransaction, type TransactionSettings } from '@penstock/db/transaction';
 import { Context } from './context.js';
 import type { Actor } from './http/actor.js';
@@ -27,6 +28,16 @@ export class Database {
     if (keyed !== undefined)
       return keyed.step(this.settings(actor), () => work({ actor, client: keyed.client, at }));
     return withTransaction(this.context.pool, (client) => work({ actor, client, at }), this.settings(actor));
+  }
+
+  /**
+   * Reads only: each statement of `work` is a transaction of its own, one message with the tenant set (packages/db
+   * read.ts). For what needs one moment over several statements, or locks, use `transaction`.
+   */
+  read<T>(actor: Actor, work: (acting: Acting) => Promise<T>): Promise<T> {
+    const at = new Date(this.context.clock.now());
+    const client = new Reader(this.context.pool, this.settings(actor)) as unknown as Client;
+    return work({ actor, client, at });
   }
 
   protected settings(actor: Actor): TransactionSettings {

@@ -184,7 +184,9 @@ function switchTenants(pool: World['context']['pool']): void {
     switched.add(client);
     const query = client.query.bind(client) as (...args: unknown[]) => unknown;
     const replace = (...args: unknown[]): unknown => {
-      const first = args[0] as { name?: string; values?: unknown[] };
+      const first = args[0] as { name?: string; values?: unknown[]; settings?: { values: unknown[] } };
+      // A read that carries its settings (packages/db read.ts).
+      if (attacker !== undefined && first?.settings !== undefined) first.settings.values[0] = attacker;
       if (attacker === undefined || first?.name !== 'transaction.settings') return query(...args);
       return query({ ...first, values: [attacker, ...(first.values ?? []).slice(1)] }, ...args.slice(1));
     };

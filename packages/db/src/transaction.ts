@@ -72,6 +72,20 @@ export async function withSavepoint<T>(
   }
 }
 
+/** The statement that puts `settings` into the current transaction. */
+export function settingsQuery(settings: TransactionSettings): {
+  name: string;
+  text: string;
+  values: string[];
+} {
+  return {
+    name: 'transaction.settings',
+    text: `SELECT set_config('app.tenant_id', $1, true), set_config('app.account_id', $2, true),
+                  set_config('app.tenant_ids', $3, true)`,
+    values: [settings.tenantId ?? '', settings.accountId ?? '', settings.tenantIds?.join(',') ?? ''],
+  };
+}
+
 /** One round trip: BEGIN and the settings are sent together and answered together. */
 async function begin(client: Client, settings: TransactionSettings): Promise<void> {
   const started = client.query('BEGIN');
