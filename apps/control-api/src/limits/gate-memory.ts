@@ -80,6 +80,11 @@ export class GateMemory {
     state.nextAtMs = this.context.clock.monotonic() + delayMs(state.failures);
   }
 
+  /** Hashes of the names that failed, as this process remembers them: oldest first. */
+  knownNames(): Iterable<string> {
+    return this.#pressure.keys();
+  }
+
   /** The answer of Redis; null when this process has to decide. */
   async #ask(question: 'enter' | 'failed' | 'succeeded' | 'undecided', pair: Pair): Promise<number | null> {
     if (!this.redis.configured) return null;
