@@ -481,14 +481,15 @@ CREATE TABLE node_status (
 
 CREATE TABLE oidc_exchange (
   hash bytea NOT NULL,
+  browser_hash bytea NOT NULL,
+  purpose text NOT NULL,
   provider_tenant_id uuid NOT NULL,
   identity_provider_id uuid NOT NULL,
   issuer text NOT NULL,
   subject text NOT NULL,
-  link_account_id uuid,
   expires_at timestamp with time zone NOT NULL,
-  CONSTRAINT oidc_exchange_link_account_id_fkey FOREIGN KEY (link_account_id) REFERENCES account(account_id),
-  CONSTRAINT oidc_exchange_pkey PRIMARY KEY (hash)
+  CONSTRAINT oidc_exchange_pkey PRIMARY KEY (hash),
+  CONSTRAINT oidc_exchange_purpose_check CHECK ((purpose = ANY (ARRAY['sign_in'::text, 'link'::text])))
 );
 
 CREATE TABLE one_time_link (

@@ -53,6 +53,10 @@ import { NodesController } from './nodes/nodes.controller.js';
 import { NodesService } from './nodes/nodes.service.js';
 import { SchedulerClient } from './nodes/scheduler.client.js';
 import { Notifications } from './notifications.js';
+import { IdentityProvidersController } from './oidc/identity-providers.controller.js';
+import { IdentityProvidersService } from './oidc/identity-providers.service.js';
+import { OidcController } from './oidc/oidc.controller.js';
+import { OidcService } from './oidc/oidc.service.js';
 import { PasskeysController } from './passkeys/passkeys.controller.js';
 import { PasskeysService } from './passkeys/passkeys.service.js';
 import { PasswordController } from './password/password.controller.js';
@@ -124,6 +128,8 @@ export const controllers: Type[] = [
   SigningKeysController,
   ApiKeysController,
   MachineTokensController,
+  IdentityProvidersController,
+  OidcController,
   JwksController,
 ];
 
@@ -134,6 +140,8 @@ const services: Type[] = [
   SigningKeys,
   ApiKeysService,
   MachineTokensService,
+  IdentityProvidersService,
+  OidcService,
   AccessTokens,
   AccessTokenStrategy,
   Standings,

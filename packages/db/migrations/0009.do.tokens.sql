@@ -92,15 +92,16 @@ CREATE TABLE identity_link (
 );
 CREATE INDEX identity_link_account ON identity_link (account_id);
 
--- What a browser brings back from a provider and exchanges once (platform table, rows live a minute).
+-- What a browser brings back from a provider and exchanges once (platform table, rows live a minute). Good only with
+-- the cookie of the browser that began, and only for what it began.
 CREATE TABLE oidc_exchange (
   hash                 bytea PRIMARY KEY,
+  browser_hash         bytea NOT NULL,
+  purpose              text NOT NULL CHECK (purpose IN ('sign_in', 'link')),
   provider_tenant_id   uuid NOT NULL,
   identity_provider_id uuid NOT NULL,
   issuer               text NOT NULL,
   subject              text NOT NULL,
-  -- Not null: a signed-in account that wants to be linked, and nothing else.
-  link_account_id      uuid REFERENCES account (account_id),
   expires_at           timestamptz NOT NULL
 );
 CREATE INDEX oidc_exchange_expires ON oidc_exchange (expires_at);

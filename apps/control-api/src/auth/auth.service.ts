@@ -107,8 +107,16 @@ export class AuthService {
     }
   }
 
-  /** Opens a session for somebody whose identity has been proven. */
-  async open(accountId: AccountId, place: Place, origin: Origin): Promise<Tokens> {
+  /**
+   * Opens a session for somebody whose identity has been proven. `onlyTenantId`: by the word of that tenant alone, so
+   * it reaches no other.
+   */
+  async open(
+    accountId: AccountId,
+    place: Place,
+    origin: Origin,
+    onlyTenantId: TenantId | null = null,
+  ): Promise<Tokens> {
     const refreshToken = newRefreshToken();
     const familyId = randomUUID();
     const { tenantId } = place;
@@ -118,7 +126,7 @@ export class AuthService {
         const at = new Date(this.context.clock.now());
         await sessions.insertSession(
           client,
-          this.#session(accountId, familyId, refreshToken, null, at),
+          { ...this.#session(accountId, familyId, refreshToken, null, at), onlyTenantId },
           origin,
         );
         await noteSessionTenant(client, tenantId, familyId, accountId);
@@ -265,6 +273,7 @@ export class AuthService {
       parentId,
       createdAt,
       expiresAt,
+      onlyTenantId: null,
     };
   }
 

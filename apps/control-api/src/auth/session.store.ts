@@ -119,12 +119,15 @@ export interface NewSession {
   parentId: string | null;
   createdAt: Date;
   expiresAt: Date;
+  /** The only tenant that it reaches; null: all of the person's. Children of the session inherit it. */
+  onlyTenantId: TenantId | null;
 }
 
 const insertSessionRow = statement(
   'session.insert',
-  `INSERT INTO session (session_id, account_id, family_id, refresh_hash, parent_id, created_at, expires_at, ip, user_agent)
-   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+  `INSERT INTO session (session_id, account_id, family_id, refresh_hash, parent_id, created_at, expires_at, ip, user_agent,
+                        only_tenant_id)
+   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 );
 
 export async function insertSession(client: Runner, session: NewSession, origin: Origin): Promise<void> {
@@ -140,6 +143,7 @@ export async function insertSession(client: Runner, session: NewSession, origin:
       expiresAt,
       origin.ip,
       origin.userAgent,
+      session.onlyTenantId,
     ],
   ]);
 }
