@@ -84,7 +84,9 @@ interface Seen {
 async function see({ method, path, body }: Attack): Promise<Seen> {
   sent = [];
   const answer = await world.ask(method, path, { as: own.admin, ...(body === undefined ? {} : { body }) });
-  const { request_id: _id, instance: _instance, ...words } = answer.body as Record<string, unknown>;
+  const words = Object.fromEntries(
+    Object.entries(answer.body as Record<string, unknown>).filter(([name]) => name !== 'request_id'),
+  );
   return { status: answer.status, words, headers: [...answer.headers.keys()].sort(), statements: sent };
 }
 

@@ -7,6 +7,7 @@ import { Api, readEndpoints } from './api.js';
 import { configCommands } from './commands/config.js';
 import { auditCommands } from './commands/audit.js';
 import { databaseCommands } from './commands/database.js';
+import { groupCommands, quarantineCommands } from './commands/groups.js';
 import { nodeCommands } from './commands/nodes.js';
 import { ownerCommands } from './commands/owner.js';
 import { peopleCommands } from './commands/people.js';
@@ -58,6 +59,8 @@ for (const add of [
   planCommands,
   subscriptionCommands,
   nodeCommands,
+  groupCommands,
+  quarantineCommands,
   statementCommands,
   verifyCommand,
   auditCommands,

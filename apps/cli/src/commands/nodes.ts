@@ -1,4 +1,4 @@
-// Nodes and join tokens.
+// Nodes, their join tokens and their streams.
 import type { Command } from 'commander';
 import type { Context } from '../main.js';
 import { printOne, printRows, type Row } from '../output.js';
@@ -53,6 +53,88 @@ export function nodeCommands(program: Command, context: Context): void {
       out.write(out.json ? JSON.stringify(answer, null, 2) + '\n' : `${String(answer['token'])}\n`);
     });
   node
+    .command('tokens <nodeId>')
+    .description('the newest join tokens of the node, without their secrets')
+    .action(async (id: string) => {
+      const { items } = await context
+        .api()
+        .request<{ items: Row[] }>('GET', `/api/v1/nodes/${id}/join-tokens`);
+      printRows(context.output(), items, {
+        ...{
+          joinTokenId: 'id',
+          createdAt: 'made',
+          expiresAt: 'expires',
+          usedAt: 'used',
+          revokedAt: 'revoked',
+        },
+      });
+    });
+  node.command('revoke-token <nodeId> <joinTokenId>').action(async (id: string, joinTokenId: string) => {
+    await context.api().request('DELETE', `/api/v1/nodes/${id}/join-tokens/${joinTokenId}`);
+    context.output().write('revoked\n');
+  });
+  node
+    .command('update <nodeId>')
+    .description('change what was registered')
+    .option('--name <name>')
+    .option('--address <host>')
+    .option('--link-mbps <n>', 'usage above what the link carries is quarantined')
+    .option('--multiplier <factor>', 'what a byte counts: 1, 0.5, 2.25; holds a few minutes from now on')
+    .action(async (id: string, options: Record<string, string | undefined>) => {
+      const { name, address, linkMbps, multiplier } = options;
+      const body = {
+        ...(name === undefined ? {} : { name }),
+        ...(address === undefined ? {} : { address }),
+        ...(linkMbps === undefined ? {} : { linkMbps: Number(linkMbps) }),
+        ...(multiplier === undefined ? {} : { multiplierPerMille: Math.round(Number(multiplier) * 1000) }),
+      };
+      printOne(context.output(), await context.api().request<Row>('PATCH', `/api/v1/nodes/${id}`, body));
+    });
+  for (const [act, description] of [
+    ['drain', 'take no new customers; those that are there go on'],
+    ['maintenance', 'serve nobody until it is activated again'],
+    ['activate', 'end drain or maintenance'],
+  ] as const) {
+    node
+      .command(`${act} <nodeId>`)
+      .description(description)
+      .action(async (id: string) => {
+        const answer = await context.api().request<Row>('POST', `/api/v1/nodes/${id}/${act}`);
+        context.output().write(`${String(answer['name'])}: ${String(answer['state'])}\n`);
+      });
+  }
+  node
+    .command('status <nodeId>')
+    .description('heartbeat, engines, certificate, stream, and whether the node waits for your approval')
+    .action(async (id: string) =>
+      printOne(context.output(), await context.api().request<Row>('GET', `/api/v1/nodes/${id}/status`)),
+    );
+  node
+    .command('approve <nodeId>')
+    .description('let a node whose certificate ran out have one for the key that its status shows')
+    .requiredOption('--key <fingerprint>', 'compare it with the one in the log of the node')
+    .action(async (id: string, { key }: { key: string }) => {
+      const path = `/api/v1/nodes/${id}/reattest/approve`;
+      printOne(context.output(), await context.api().request<Row>('POST', path, { keyFingerprint: key }));
+    });
+  const stream = node.command('stream').description("the node's stream of usage");
+  stream
+    .command('release <nodeId>')
+    .description('let a frozen stream go on, in a new epoch, when the node opens it again (within a minute)')
+    .action(async (id: string) =>
+      printOne(
+        context.output(),
+        await context.api().request<Row>('POST', `/api/v1/nodes/${id}/stream/release`),
+      ),
+    );
+  node
+    .command('delete <nodeId>')
+    .description('delete a revoked node; its usage stays')
+    .action(async (id: string) => {
+      await context.api().request('DELETE', `/api/v1/nodes/${id}`);
+      context.output().write('deleted\n');
+    });
+  node
     .command('revoke <nodeId>')
     .description("revoke the node's certificates and close its streams")
     .requiredOption('--reason <text>')
@@ -62,22 +144,4 @@ export function nodeCommands(program: Command, context: Context): void {
         await context.api().request<Row>('POST', `/api/v1/nodes/${id}/revoke`, options),
       ),
     );
-
-  const group = program.command('group').description('node groups that plans refer to');
-  group
-    .command('create <name>')
-    .action(async (name: string) =>
-      printOne(context.output(), await context.api().request<Row>('POST', '/api/v1/node-groups', { name })),
-    );
-  group.command('add <groupId> <nodeId>').action(async (groupId: string, nodeId: string) => {
-    await context.api().request('POST', `/api/v1/node-groups/${groupId}/nodes`, { nodeId });
-    context.output().write('added\n');
-  });
-  group.command('list').action(async () =>
-    printRows(context.output(), await context.api().list<Row>('/api/v1/node-groups'), {
-      nodeGroupId: 'id',
-      name: 'name',
-      nodeIds: 'nodes',
-    }),
-  );
 }

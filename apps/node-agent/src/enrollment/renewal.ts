@@ -1,10 +1,10 @@
 // Keeps the node's certificate young: at half its life, give or take a tenth, a new key and a new certificate; an
 // expired one is re-attested by proof of its key. The decision (nextStep) is pure; the effects are one call and one
 // swap. A refusal is told to the operator and tried again slowly, since only he can act.
-import { sign } from 'node:crypto';
+import { sign, type KeyObject } from 'node:crypto';
 import type { Clock } from '@penstock/domain/clock';
 import { AppError, type ErrorCode } from '@penstock/domain/errors';
-import { makeCsr } from '@penstock/rpc/certificates';
+import { makeCsr, publicKeyHash } from '@penstock/rpc/certificates';
 import { callUnary, connect, type ConnectOptions } from '@penstock/rpc/client';
 import { IdentityServiceClient } from '@penstock/rpc/gen/penstock/identity/v1/identity';
 import type { Logger } from '@penstock/service/logger';
@@ -126,11 +126,14 @@ async function reattest(deps: RenewalDeps): Promise<NodeIdentity> {
   const { edge, currentIdentity } = deps.enrollment;
   const { certificate, privateKey, tls } = currentIdentity();
   try {
-    return await ask(deps, edge.enroll, { root: tls.root }, async (client, csr) => {
+    return await ask(deps, edge.enroll, { root: tls.root }, async (client, csr, publicKey) => {
       const proof = sign('sha256', csr, privateKey);
       const request = { certificate, csr, proof };
       const answer = await callUnary(client, client.reattest, request, { deadlineMs: CALL_DEADLINE_MS });
-      if (answer.pending) throw new AppError('pending', 'waiting for an admin to approve this node');
+      if (answer.pending) {
+        const fingerprint = publicKeyHash(publicKey).toString('hex');
+        throw new AppError('pending', `waiting for an admin to approve this node; key ${fingerprint}`);
+      }
       return answer.certificates;
     });
   } catch (error) {
@@ -144,7 +147,7 @@ async function ask(
   { enrollment, trustDomain, clock, log }: RenewalDeps,
   address: string,
   tls: ConnectOptions['tls'],
-  exchange: (client: IdentityServiceClient, csr: Buffer) => Promise<Uint8Array[]>,
+  exchange: (client: IdentityServiceClient, csr: Buffer, publicKey: KeyObject) => Promise<Uint8Array[]>,
 ): Promise<NodeIdentity> {
   const { store, edge } = enrollment;
   const keys = store.pendingKey();
@@ -157,7 +160,7 @@ async function ask(
     ...(edge.serverName === undefined ? {} : { serverName: edge.serverName }),
   });
   try {
-    const certificates = await exchange(client, await makeCsr(keys));
+    const certificates = await exchange(client, await makeCsr(keys), keys.publicKey);
     const root = enrollment.currentIdentity().tls.root;
     return store.adopt(keys, certificates, root);
   } finally {
