@@ -1,5 +1,5 @@
-// The checks that are no tests: formatting and lint, the wires' lint, and that the generated code is what the wires
-// give. Each says what is wrong in its own words. Called by test.mjs.
+// The checks that are no tests: formatting and lint, the wires' lint, that the generated code is what the wires give, and
+// that every requirement that is due has a test. Each says what is wrong in its own words. Called by test.mjs.
 
 import { mkdtemp, readFile, readdir, rm, symlink, mkdir, cp } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -14,6 +14,7 @@ const checks = [
   ['Formatting', () => capture(bin('prettier'), ['--check', '.'], { env: toolchainEnv(), tailLines: 40 })],
   ['Wires: lint', () => capture(bin('buf'), ['lint'], { cwd: join(repo, 'proto'), env: toolchainEnv() })],
   ['Wires: generated code is up to date', generatedIsCurrent],
+  ['Requirements: every row that is due has a test', requirementsAreProven],
 ];
 
 /** Runs all checks; returns the names of those that failed, whose reasons were printed. */
@@ -29,6 +30,12 @@ export async function runChecks() {
     }
   }
   return failed;
+}
+
+/** The table of requirements is what the tests say, and no row is without one that should have it. */
+function requirementsAreProven() {
+  const table = join(repo, 'tools', 'requirements', 'table.mjs');
+  return capture(node, [table, '--check'], { env: toolchainEnv(), tailLines: 40 });
 }
 
 /** Generates into a scratch copy and compares, so that a wrong tree is told and not mended in passing. */

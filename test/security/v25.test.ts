@@ -80,7 +80,7 @@ async function certificates(joinTokenId: string, of: IdentityEdges = edges): Pro
   return result.rows.length;
 }
 
-test('500 parallel enrolments with one token give exactly one certificate', async () => {
+test('V25 500 parallel enrolments with one token give exactly one certificate', async () => {
   const node = await seedNode(edges.database.superuserUrl);
   const { text, joinTokenId } = await token(node);
   const codes = (await Promise.all(Array.from({ length: TRIES }, () => attempt(text)))).map(codeOf);
@@ -141,7 +141,7 @@ test('a lost answer can be asked for again within five minutes, with the same ke
   expect(codeOf(await attempt(text, keys))).toBe('token_used');
 });
 
-test('expired, revoked and unknown tokens are refused and leave nothing', async () => {
+test('V25 expired, revoked and unknown tokens are refused and leave nothing', async () => {
   const node = await seedNode(edges.database.superuserUrl);
   const expired = await token(node, 0);
   expect(codeOf(await attempt(expired.text))).toBe('token_expired');
@@ -163,7 +163,7 @@ test('expired, revoked and unknown tokens are refused and leave nothing', async 
   for (const { joinTokenId } of [expired, revoked, good]) expect(await certificates(joinTokenId)).toBe(0);
 });
 
-test("another tenant's token enrolls that tenant's node, never mine", async () => {
+test("V25 another tenant's token enrolls that tenant's node, never mine", async () => {
   const mine = await seedNode(edges.database.superuserUrl);
   const theirs = await seedNode(edges.database.superuserUrl);
   await token(mine);

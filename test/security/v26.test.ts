@@ -163,7 +163,7 @@ async function baselines(tls: TlsMaterial, nodeId: string): Promise<string> {
   return codeOf(answers[Symbol.asyncIterator]().next());
 }
 
-describe('node A with the name of node B', () => {
+describe('V26 node A with the name of node B', () => {
   test('in the body of a stream is refused and counted, and B has no lease', async () => {
     const before = await failures('node_mismatch');
     expect(await sync(a.tls, b.nodeId)).toBe('node_mismatch');
