@@ -275,6 +275,27 @@ describe('renewal', () => {
     expect(await isLetIn(enrollment)).toBe(true);
   });
 
+  test('of one that expired long ago waits for an admin, names its key, and then goes on by itself', async () => {
+    const { enrollment, renewal, clock, seen } = await running();
+    await edges.pool.query(
+      `UPDATE certificate SET not_before = not_before - interval '20 days', not_after = not_after - interval '20 days'
+        WHERE node_id = $1`,
+      [node.nodeId],
+    );
+    clock.advance(25 * HOUR_MS);
+    await renewal.tick();
+    const [, fingerprint = ''] = /approve this node; key ([0-9a-f]{64})$/.exec(renewal.problem()) ?? [];
+    const approve = `UPDATE reattest_request SET approved_at = $2
+                      WHERE node_id = $1 AND public_key_hash = decode($3, 'hex')`;
+    const values = [node.nodeId, new Date(edges.clock.now()), fingerprint];
+    expect((await edges.pool.query(approve, values)).rowCount).toBe(1);
+    clock.advance(60_000);
+    await renewal.tick();
+    expect(renewal.problem()).toBe('');
+    expect(seen).toEqual([enrollment.currentIdentity().serial.toString('hex')]);
+    expect(await isLetIn(enrollment)).toBe(true);
+  });
+
   test('with a clock that is a day ahead still works: the server says that the certificate is good', async () => {
     const { enrollment, renewal, clock } = await running();
     const before = enrollment.currentIdentity();
