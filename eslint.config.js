@@ -1,5 +1,6 @@
 // Rules that matter in servers; prettier does the rest.
 import tseslint from 'typescript-eslint';
+import { noPlainSecretComparison } from './tools/lint/secret-comparison.js';
 
 const files = [
   'apps/*/src/**/*.ts',
@@ -33,7 +34,9 @@ export default tseslint.config(
     languageOptions: {
       parserOptions: { project: ['./tsconfig.lint.json'], tsconfigRootDir: import.meta.dirname },
     },
+    plugins: { penstock: { rules: { 'no-plain-secret-comparison': noPlainSecretComparison } } },
     rules: {
+      'penstock/no-plain-secret-comparison': 'error',
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': [
         'error',
@@ -58,7 +61,11 @@ export default tseslint.config(
   },
   {
     files: tests,
-    rules: { 'no-restricted-syntax': ['error', noShell], '@typescript-eslint/no-non-null-assertion': 'off' },
+    rules: {
+      'no-restricted-syntax': ['error', noShell],
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      'penstock/no-plain-secret-comparison': 'off',
+    },
   },
   {
     files: ['packages/service/src/**'],

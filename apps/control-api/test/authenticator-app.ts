@@ -44,5 +44,5 @@ export async function setUpApp(world: World, token: string, password: string): P
   const code = (): string => codeAt(secret, world.context.clock.now());
   const confirmed = await world.ask('POST', '/api/v1/me/totp/confirm', { as: token, body: { code: code() } });
   expect(confirmed.status, confirmed.text).toBe(200);
-  return { secret, code, recoveryCodes: confirmed.body['recoveryCodes'] };
+  return { secret, code, recoveryCodes: confirmed.body['recoveryCodes'] as unknown as string[] };
 }

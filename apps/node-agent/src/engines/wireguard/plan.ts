@@ -3,6 +3,7 @@ import type { Access } from '@penstock/domain/access';
 import { AppError } from '@penstock/domain/errors';
 import type { SubscriptionId } from '@penstock/domain/ids';
 import { isWireguardKey } from '@penstock/domain/wireguard-keys';
+import { sameSecret } from '@penstock/service/secret-compare';
 import { addressBits, contains, formatCidr, isReserved, parseCidr } from '../address.js';
 import type { Cidr } from '../address.js';
 import type { PeerEntry, PeerOwner } from './peer-book.js';
@@ -119,8 +120,8 @@ function sameOwner(a: PeerOwner, b: PeerOwner): boolean {
 }
 
 function sameSetting(peer: EnginePeer, wanted: DesiredPeer): boolean {
-  if (peer.presharedKey !== wanted.presharedKey || peer.allowedIps.length !== wanted.allowedIps.length)
-    return false;
+  if (!sameSecret(peer.presharedKey, wanted.presharedKey)) return false;
+  if (peer.allowedIps.length !== wanted.allowedIps.length) return false;
   const wantedIps = new Set(wanted.allowedIps);
   return peer.allowedIps.every((text) => {
     const cidr = parseCidr(text);

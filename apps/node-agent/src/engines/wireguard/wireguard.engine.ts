@@ -17,6 +17,7 @@ import type { Access } from '@penstock/domain/access';
 import { AppError } from '@penstock/domain/errors';
 import { ZERO_ID } from '@penstock/domain/ids';
 import type { DeviceId, SubscriptionId, TenantId } from '@penstock/domain/ids';
+import { sameSecret } from '@penstock/service/secret-compare';
 import type { CounterReading, CutResult, Engine, EngineHealth, EngineState } from '../engine.js';
 import { run } from '../command.js';
 import { isAlive, missingPrivilege, openDevice, removeDevice } from './device.js';
@@ -229,7 +230,7 @@ export class WireguardEngine implements Engine {
     if (damage !== '')
       this.#options.log.warn({ interface: interfaceName }, `wireguard: ${damage}; its peers are added anew`);
     const { privateKey, listenPort } = await device.channel.read();
-    if (privateKey !== this.#checked.privateKey || listenPort !== this.#checked.listenPort) {
+    if (!sameSecret(privateKey, this.#checked.privateKey) || listenPort !== this.#checked.listenPort) {
       if (!device.adopted) await refuseBusyPort(this.#checked.listenPort);
       await device.channel.configure(this.#checked.privateKey, this.#checked.listenPort);
     }
