@@ -6,6 +6,8 @@ import { benchOptions, print, type Bench } from './result.js';
 const benches: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   'api-get': () => import('./api-get.js'),
   'login-flood': () => import('./login-flood.js'),
+  'list-subscriptions': () => import('./list-subscriptions.js'),
+  'bulk-create': () => import('./bulk-create.js'),
   ingest: () => import('./ingest.js'),
   order: () => import('./order.js'),
 };
