@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { FakeClock } from '@penstock/domain/clock';
 import type { Role } from '@penstock/domain/terms';
+import { setUpApp } from './authenticator-app.js';
 import { anHourLater, signIn, withPassword, type Login } from './sign-in.js';
 import { ABSENT, createWorld, type Answer, type Person, type World } from './world.js';
 
@@ -168,4 +169,51 @@ test('passwords are the same however their letters were composed; old parameters
   );
   expect(row?.hash).toMatch(/^\$argon2id\$v=19\$m=65536,(t=3,p=2|p=2,t=3)\$/);
   expect((await signIn(world, person)).status).toBe(200);
+});
+
+test('400: shorter than the platform’s settings ask; a session lasts as long as they say', async () => {
+  await anHourLater(world, clock, admin);
+  await world.sql(
+    `INSERT INTO setting (key, value, updated_at) VALUES ('minPasswordLength', '20', now()), ('sessionDays', '2', now())`,
+  );
+  const person = await withPassword(world, admin.tenantId, 'operator');
+  const session = await signIn(world, person);
+  expect((await change(session.accessToken, person.password, 'nineteen characters')).body).toMatchObject({
+    ...{ status: 400, field: 'new' },
+  });
+  const token = tokenOf(await makeLink(admin, person.accountId));
+  expect((await reset(token, 'nineteen characters')).body).toMatchObject({ status: 400, field: 'password' });
+  expect((await reset(token, 'twenty characters ..')).status).toBe(204);
+  const next = await signIn(world, { ...person, password: 'twenty characters ..' });
+  clock.advance(2 * 86_400_000);
+  const late = await world.ask('POST', '/api/v1/auth/refresh', { body: { refreshToken: next.refreshToken } });
+  expect(late.body).toMatchObject({ status: 401, code: 'token_expired' });
+  await world.sql('DELETE FROM setting');
+});
+
+test('401: a code is not used up by a sign-in that has yet to name a tenant', async () => {
+  await anHourLater(world, clock, admin);
+  const person = await withPassword(world, admin.tenantId, 'operator');
+  const app = await setUpApp(world, (await signIn(world, person)).accessToken, person.password);
+  await world.sql(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'auditor')`, [
+    ...[await world.tenant('another'), person.accountId],
+  ]);
+  clock.advance(30_000);
+  expect((await signIn(world, person)).body).toMatchObject({ code: 'totp_required' });
+  const code = app.code();
+  expect((await signIn(world, person, { code })).body).toMatchObject({ status: 400, field: 'tenantId' });
+  expect((await signIn(world, person, { code, tenantId: admin.tenantId })).status).toBe(200);
+});
+
+test('a link for somebody who lost his second factor removes codes and passkeys', async () => {
+  await anHourLater(world, clock, admin);
+  const person = await withPassword(world, admin.tenantId, 'operator');
+  await setUpApp(world, (await signIn(world, person)).accessToken, person.password);
+  const kept = tokenOf(await makeLink(admin, person.accountId));
+  expect((await reset(kept, 'the second factor stays')).status).toBe(204);
+  const login = { ...person, password: 'the second factor stays' };
+  expect((await signIn(world, login)).body).toMatchObject({ code: 'totp_required' });
+  const token = tokenOf(await makeLink(admin, person.accountId, { removeSecondFactor: true }));
+  expect((await reset(token, 'the second factor is gone')).status).toBe(204);
+  expect((await signIn(world, { ...login, password: 'the second factor is gone' })).status).toBe(200);
 });

@@ -5,12 +5,14 @@ import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { newId, type AccountId, type TenantId } from '@penstock/domain/ids';
+import type { Client } from '@penstock/db/pool';
 import { withTransaction } from '@penstock/db/transaction';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
 import { SignInGate } from '../limits/sign-in-gate.js';
+import { readSettings } from '../settings/settings.store.js';
 import { noteSessionTenant } from '../sessions/sessions.store.js';
 import { SecondFactor } from '../totp/second-factor.js';
 import { permissionsOf, type Permission } from '../permissions.js';
@@ -23,7 +25,7 @@ import * as sessions from './session.store.js';
 import { SignInFailures } from './sign-in-failures.js';
 import { Standings, stronger } from './standing.store.js';
 
-const REFRESH_DAYS = 30;
+const DAY_MS = 86_400_000;
 /** A client whose answer was lost may show the direct parent again for this long. */
 const PARENT_GRACE_MS = 10_000;
 
@@ -78,10 +80,18 @@ export class AuthService {
       await this.failures.record(origin, account?.accountId ?? null, 'password');
       throw new AppError('unauthenticated', 'name or password is wrong');
     }
-    await this.#second(account.accountId, request, origin);
+    const given = request.code ?? request.recoveryCode;
+    if (given === undefined) await this.#second(account.accountId, request, origin);
+    const place = await this.chooseTenant(account.accountId, request.tenantId).catch(
+      async (error: unknown) => {
+        await this.gate.undecided(origin, email);
+        throw error;
+      },
+    );
+    // A code is good once: it is used up by the try that gets in, not by one that has yet to name a tenant.
+    if (given !== undefined) await this.#second(account.accountId, request, origin);
     await this.gate.succeeded(origin, email);
     const newHash = rehash ? await this.passwords.hash(request.password) : null;
-    const place = await this.chooseTenant(account.accountId, request.tenantId);
     if (newHash !== null) {
       await withTransaction(pool, (client) =>
         sessions.replacePasswordHash(client, account.accountId, newHash, account.passwordHash),
@@ -124,11 +134,8 @@ export class AuthService {
       this.context.pool,
       async (client) => {
         const at = new Date(this.context.clock.now());
-        await sessions.insertSession(
-          client,
-          { ...this.#session(accountId, familyId, refreshToken, null, at), onlyTenantId },
-          origin,
-        );
+        const session = await this.#session(client, accountId, familyId, refreshToken, null, at);
+        await sessions.insertSession(client, { ...session, onlyTenantId }, origin);
         await noteSessionTenant(client, tenantId, familyId, accountId);
         const actor: Actor = { ...origin, ...place, accountId, familyId, keyId: null, scopes: null };
         await appendAudit(
@@ -155,7 +162,7 @@ export class AuthService {
         throw new AppError('token_expired', 'the refresh token has expired, sign in again');
       if (row.rotatedAt === null) {
         await sessions.markSessionRotated(client, row.sessionId, at);
-        const next = this.#session(row.accountId, row.familyId, child, row.sessionId, at);
+        const next = await this.#session(client, row.accountId, row.familyId, child, row.sessionId, at);
         await sessions.insertSession(client, next, origin);
         return { session: row, reused: false };
       }
@@ -257,14 +264,16 @@ export class AuthService {
     );
   }
 
-  #session(
+  async #session(
+    client: Client,
     accountId: AccountId,
     familyId: string,
     token: string,
     parentId: string | null,
     createdAt: Date,
-  ): sessions.NewSession {
-    const expiresAt = new Date(createdAt.getTime() + REFRESH_DAYS * 86_400_000);
+  ): Promise<sessions.NewSession> {
+    const { settings } = await readSettings(client);
+    const expiresAt = new Date(createdAt.getTime() + settings.sessionDays * DAY_MS);
     return {
       sessionId: newId(),
       accountId,

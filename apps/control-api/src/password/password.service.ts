@@ -15,6 +15,7 @@ import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
+import { readSettings } from '../settings/settings.store.js';
 import { endOtherSessions, endSessionsOfAccount } from '../sessions/sessions.store.js';
 import { newResetToken, RESET_LINK_HOURS, resetLink } from '@penstock/domain/one-time-link';
 import type { ChangePassword, NewResetLink, Reset } from './password.schema.js';
@@ -34,6 +35,7 @@ export class PasswordService {
   /** Ends all other sessions of the person. Throws forbidden for a wrong password, rate_limited, unavailable. */
   async change(actor: Actor, request: ChangePassword): Promise<void> {
     const { accountId, familyId } = personOf(actor);
+    await this.#requireLength(request.new, 'new');
     await this.proofs.password(actor, request.current);
     const hash = await this.passwords.hash(request.new);
     await this.database.transaction(actor, async (acting) => {
@@ -92,6 +94,7 @@ export class PasswordService {
 
   /** Uses a link up. Throws token_invalid, token_used, token_expired, rate_limited or unavailable. */
   async reset(request: Reset, origin: Origin): Promise<void> {
+    await this.#requireLength(request.password, 'password');
     await this.limiter.takeGuess('one_time_link', origin.ip);
     const hash = secretHash(request.token);
     const { pool, clock } = this.context;
@@ -135,5 +138,14 @@ export class PasswordService {
       { tenantId: home.tenantId, accountId },
     );
     this.standings.forget();
+  }
+
+  /** As long as the platform's settings ask of new passwords. */
+  async #requireLength(password: string, field: string): Promise<void> {
+    const { settings } = await withTransaction(this.context.pool, (client) => readSettings(client));
+    const least = settings.minPasswordLength;
+    if (password.length < least) {
+      throw new AppError('invalid_input', `${field}: must have at least ${least} characters`, { field });
+    }
   }
 }
