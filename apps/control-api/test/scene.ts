@@ -1,6 +1,7 @@
 // One of everything in one tenant, made through the API as its admin would.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { newId } from '@penstock/domain/ids';
+import { seedStatement } from '@penstock/testkit/statement-seed';
 import { expect } from 'vitest';
 import type { Answer, Person, World } from './world.js';
 
@@ -19,6 +20,8 @@ export interface Scene {
   /** An API key; a machine token has an id of the same name. */
   keyId: string;
   'machine-tokens.keyId': string;
+  identityProviderId: string;
+  statementId: string;
 }
 
 /** POST that must work; its body. */
@@ -94,10 +97,22 @@ async function others(world: World, admin: Person): Promise<Record<string, strin
      VALUES ($1, $2, $3, '', 0, 'key', false, now())`,
     [admin.accountId, passkeyId, randomBytes(16)],
   );
+  const client = { query: (text: string, values: unknown[]) => world.sql(text, values) };
+  const statement = { tenantId: admin.tenantId, month: '2026-09', lines: 1 };
+  const { statementId } = await seedStatement(client as never, statement);
+  const identityProviderId: string = newId();
+  await world.sql(
+    `WITH provider AS (
+       INSERT INTO identity_provider (tenant_id, identity_provider_id, name, issuer, client_id, secret_sealed, enabled, created_at)
+       VALUES ($1, $2, 'SSO', 'https://sso.example.com', 'penstock', '', false, now()))
+     INSERT INTO identity_link (tenant_id, identity_provider_id, issuer, subject, account_id, created_at)
+     VALUES ($1, $2, 'https://sso.example.com', 'somebody', $3, now())`,
+    [admin.tenantId, identityProviderId, admin.accountId],
+  );
   return {
     ...{ invitationId: String(invitation['invitationId']), webhookId: String(webhook['webhookId']) },
     ...{ keyId: String(key['keyId']), 'machine-tokens.keyId': String(machine['keyId']) },
-    ...{ deliveryId, passkeyId },
+    ...{ deliveryId, passkeyId, identityProviderId, statementId },
   };
 }
 
