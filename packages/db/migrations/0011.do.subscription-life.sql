@@ -87,7 +87,7 @@ CREATE INDEX subscription_admin_state ON subscription (tenant_id, admin_state, s
 CREATE INDEX subscription_name ON subscription (tenant_id, name_fold, subscription_id)
   WHERE deleted_at IS NULL;
 CREATE INDEX subscription_ref ON subscription (tenant_id, ref_fold, subscription_id)
-  WHERE deleted_at IS NULL AND external_ref IS NOT NULL;
+  WHERE deleted_at IS NULL AND ref_fold IS NOT NULL;
 CREATE INDEX subscription_end ON subscription (tenant_id, coalesce(expires_at, 'infinity'), subscription_id)
   WHERE deleted_at IS NULL;
 CREATE INDEX subscription_state_list ON subscription_state (tenant_id, effective_state, subscription_id);

@@ -67,13 +67,14 @@ for (const sort of subscriptionSorts) {
   }
 }
 
-// What a search finds by name comes first, then what it finds by reference alone; each in its own order.
+// What a search finds by name comes first, then what it finds by reference alone; each in its own order. The page's start
+// is the only lower bound: of two an index scan takes either, and may walk a million keys to the other.
 const find = (by: 'name' | 'ref', and: string): Statement<Listed> =>
   statement<Listed>(
     `subscription.find_by_${by}`,
     `SELECT ${COLUMNS}, s.${by}_fold AS "sortKey" ${FROM}
-      WHERE ${WHERE} AND s.${by}_fold >= lower($10) AND s.${by}_fold < lower($10) || '${LAST_TEXT}' ${and}
-        AND (s.${by}_fold, s.subscription_id) > ($7::text, $8::uuid)
+      WHERE ${WHERE} AND s.${by}_fold < lower($10) || '${LAST_TEXT}' ${and}
+        AND (s.${by}_fold, s.subscription_id) > (greatest($7::text COLLATE "C", lower($10)), $8::uuid)
       ORDER BY s.${by}_fold, s.subscription_id LIMIT $9`,
   );
 const finds = {
