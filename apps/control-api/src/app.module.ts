@@ -90,7 +90,6 @@ import { WebhooksController } from './webhooks/webhooks.controller.js';
 import { WebhooksService } from './webhooks/webhooks.service.js';
 import { StatementsController } from './statements/statements.controller.js';
 import { StatementsService } from './statements/statements.service.js';
-import { UsageSeriesController } from './usage/series.controller.js';
 import { UsageService } from './usage/series.service.js';
 import { UsageController } from './usage/usage.controller.js';
 
@@ -120,7 +119,6 @@ export const controllers: Type[] = [
   DevicesController,
   AccessController,
   UsageController,
-  UsageSeriesController,
   StatementsController,
   EnforcementController,
   EventsController,

@@ -1,10 +1,11 @@
 // Statements through the API: what was signed is what is given out, to its own tenant only.
-import { createHash, generateKeyPairSync, sign } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { newId, type TenantId } from '@penstock/domain/ids';
-import { headerText, lineText, STATEMENT_FORMAT, type StatementHeader } from '@penstock/domain/statement';
+import { headerText, type StatementHeader } from '@penstock/domain/statement';
 import { verifyStatement } from '@penstock/ledger/verify-statement';
 import { seedHours } from '@penstock/testkit/series-seed';
+import { seedStatement, statementKey, statementKeyId } from '@penstock/testkit/statement-seed';
 import { createWorld, type Person, type World } from './world.js';
 
 let world: World;
@@ -12,45 +13,9 @@ let tenantId: TenantId;
 let owner: Person;
 let auditor: Person;
 let stranger: Person;
-const keyId = newId();
-const keys = generateKeyPairSync('ed25519');
-const publicKey = keys.publicKey.export({ format: 'der', type: 'spki' });
 
-/** As the scheduler closes one: more lines than a page of the file. */
+/** More lines than a page of the file. */
 const LINES = 12_001;
-
-async function close(month: string, lines: number, previous: string | null): Promise<StatementHeader> {
-  const statementId = newId();
-  const subscriptions = Array.from({ length: lines }, () => newId()).sort();
-  const hash = createHash('sha256');
-  subscriptions.forEach((subscriptionId, i) => {
-    const bytes = { upBytes: BigInt(i), downBytes: 1n, billableBytes: BigInt(i) + 1n };
-    hash.update(lineText({ month, subscriptionId, engine: 'xray', ...bytes }));
-  });
-  const up = (lines * (lines - 1)) / 2;
-  const header: StatementHeader = {
-    ...{ format: STATEMENT_FORMAT, tenantId, statementId, month, timeZone: 'UTC' },
-    ...{ closedAt: new Date().toISOString(), lines, linesDigest: hash.digest('hex') },
-    usage: { upBytes: String(up), downBytes: String(lines), billableBytes: String(up + lines) },
-    corrections: { lines: 0, upBytes: '0', downBytes: '0', billableBytes: '0' },
-    ...{ previous, keyId },
-  };
-  const text = headerText(header);
-  await world.sql(
-    `INSERT INTO statement (tenant_id, statement_id, month, time_zone, lines, up_bytes, down_bytes, billable_bytes, corrections,
-                            closed_at, key_id, header, signature, digest)
-     VALUES ($1, $2, $3, 'UTC', $4::int, $5, $4::int, $6, 0, now(), $7, $8, $9, $10)`,
-    [
-      ...[tenantId, statementId, `${month}-01`, lines, up, up + lines, keyId, text],
-      ...[sign(null, Buffer.from(text), keys.privateKey), createHash('sha256').update(text).digest()],
-    ],
-  );
-  await world.sql(
-    `INSERT INTO statement_line SELECT $1, $2, $3, s, 1, n - 1, 1, n FROM unnest($4::uuid[]) WITH ORDINALITY AS i (s, n)`,
-    [tenantId, statementId, `${month}-01`, subscriptions],
-  );
-  return header;
-}
 
 let first: StatementHeader;
 let second: StatementHeader;
@@ -61,14 +26,13 @@ beforeAll(async () => {
   owner = await world.person(tenantId, 'owner');
   auditor = await world.person(tenantId, 'auditor');
   stranger = await world.person(await world.tenant('other'), 'owner');
-  await world.sql(`INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, 'sealed')`, [
-    keyId,
-    publicKey,
-  ]);
-  first = await close('2026-08', LINES, null);
-  second = await close('2026-09', 0, createHash('sha256').update(headerText(first)).digest('hex'));
+  first = await seedStatement(client(), { tenantId, month: '2026-08', lines: LINES });
+  const previous = createHash('sha256').update(headerText(first)).digest('hex');
+  second = await seedStatement(client(), { tenantId, month: '2026-09', lines: 0, previous });
 });
 afterAll(() => world.close());
+
+const client = () => ({ query: (text: string, values: unknown[]) => world.sql(text, values) }) as never;
 
 const get = (path: string, as: Person, headers: Record<string, string> = {}) =>
   world.ask('GET', `/api/v1/statements${path}`, { as, headers });
@@ -105,9 +69,11 @@ describe('statements', () => {
     const report = await verifyStatement(linesOf(answer.text));
     expect(report.problem).toBeNull();
     expect(report.header).toEqual(first);
-    expect(report.keyFingerprint).toBe(createHash('sha256').update(publicKey).digest('hex'));
+    expect(report.keyFingerprint).toBe(createHash('sha256').update(statementKey).digest('hex'));
     const known = await get('/keys', owner);
-    expect(known.body['items']).toMatchObject([{ keyId, fingerprint: report.keyFingerprint }]);
+    expect(known.body['items']).toMatchObject([
+      { keyId: statementKeyId, fingerprint: report.keyFingerprint },
+    ]);
     expect(known.text).not.toContain(Buffer.from('sealed').toString('base64'));
     const next = await verifyStatement(linesOf((await get(`/${second.statementId}/file`, owner)).text));
     expect(next.problem).toBeNull();
@@ -133,9 +99,8 @@ describe('statements', () => {
 
 test('a preview is the month so far, in the tenant’s zone, with when it will be closed', async () => {
   const hour = { tenantId, subscriptionId: newId(), nodeId: newId() };
-  const client = { query: (text: string, values: unknown[]) => world.sql(text, values) };
   await world.sql(`SELECT make_series_partitions('2026-09-01', 2)`);
-  await seedHours(client as never, [
+  await seedHours(client(), [
     { ...hour, hour: '2026-10-31T23:00:00Z', day: '2026-10-31', up: 5n },
     { ...hour, hour: '2026-11-01T00:00:00Z', day: '2026-11-01', up: 7n },
   ]);

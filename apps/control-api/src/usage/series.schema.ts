@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { engines } from '@penstock/domain/terms';
 import type { NodeId, SubscriptionId } from '@penstock/domain/ids';
 import { format } from '../http/csv.js';
+import { exampleIds } from '../http/example-ids.js';
 import { bytesText, id, pageShape, time, timeText } from '../http/fields.js';
 import { timeZone } from '../tenants/tenants.schema.js';
 
@@ -9,6 +10,8 @@ import { timeZone } from '../tenants/tenants.schema.js';
 export const POINTS_MAX = 10_000;
 /** Days of one top list. */
 export const TOP_DAYS_MAX = 400;
+/** The same of subscriptions: 31 days of 100,000 take 1.3 s. */
+export const TOP_SUBSCRIPTION_DAYS_MAX = 92;
 export const groupings = ['tenant', 'node', 'engine', 'subscription'] as const;
 export type Grouping = (typeof groupings)[number];
 export const steps = ['hour', 'day', 'month'] as const;
@@ -79,18 +82,32 @@ export const usageSeries = z.strictObject({
   ),
 });
 
-export const usageTop = z.strictObject({
-  by: z.enum(groupings),
-  from: day,
-  to: day,
-  items: z.array(
-    z.strictObject({
-      key,
-      name: z
-        .string()
-        .nullable()
-        .meta({ description: 'Of the subscription, node or tenant, while it exists.' }),
-      ...bytesShape,
-    }),
-  ),
-});
+export const usageTop = z
+  .strictObject({
+    by: z.enum(groupings),
+    from: day,
+    to: day,
+    items: z.array(
+      z.strictObject({
+        key,
+        name: z
+          .string()
+          .nullable()
+          .meta({ description: 'Of the subscription, node or tenant, while it exists.' }),
+        ...bytesShape,
+      }),
+    ),
+  })
+  .meta({
+    examples: [
+      {
+        ...{ by: 'subscription', from: '2026-10-01', to: '2026-10-31' },
+        items: [
+          {
+            ...{ key: exampleIds.subscription, name: 'customer-17' },
+            ...{ upBytes: '1000', downBytes: '9000', billableBytes: '10000' },
+          },
+        ],
+      },
+    ],
+  });

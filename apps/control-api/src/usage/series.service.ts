@@ -10,6 +10,7 @@ import type { Actor } from '../http/actor.js';
 import {
   POINTS_MAX,
   TOP_DAYS_MAX,
+  TOP_SUBSCRIPTION_DAYS_MAX,
   type Grouping,
   type SeriesQuery,
   type Step,
@@ -99,8 +100,9 @@ export class UsageService {
       const to = query.to ?? today(acting.at, await findZone(acting));
       const from = query.from ?? dateOf(Date.parse(to) - DEFAULT_DAYS * DAY_MS);
       if (from > to) throw new AppError('invalid_input', 'from must not lie after to', { field: 'from' });
-      if (Date.parse(to) - Date.parse(from) > TOP_DAYS_MAX * DAY_MS)
-        throw new AppError('invalid_input', `at most ${TOP_DAYS_MAX} days`, { field: 'from' });
+      const daysMax = by === 'subscription' ? TOP_SUBSCRIPTION_DAYS_MAX : TOP_DAYS_MAX;
+      if (Date.parse(to) - Date.parse(from) > daysMax * DAY_MS)
+        throw new AppError('invalid_input', `at most ${daysMax} days`, { field: 'from' });
       const days = {
         ...{ by, from, to, nodeId: query.nodeId ?? null, limit: query.limit },
         engine: query.engine === undefined ? null : engineNumber[query.engine],

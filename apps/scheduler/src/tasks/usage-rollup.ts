@@ -3,8 +3,8 @@
 // beside it, and differs from the hours' sum exactly while there is something to do. Nothing is locked that a
 // collector's flush touches.
 //
-// Measured: a tenant with 100,000 subscriptions that moved in all 24 hours of a day on one node, 2.4 million rows: see
-// bench/README.md.
+// Measured (load 2.4): the day of a tenant with 100,000 subscriptions that moved in all 24 hours, 2.4 million rows: 2.3 s,
+// so a run every five minutes costs less than one per cent of a core at the end of such a day.
 import type { Pool } from '@penstock/db/pool';
 import { run, statement, type Runner } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
