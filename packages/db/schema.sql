@@ -1111,6 +1111,8 @@ CREATE INDEX session_parent ON public.session USING btree (parent_id);
 
 CREATE INDEX session_tenant_account ON public.session_tenant USING btree (tenant_id, account_id);
 
+CREATE INDEX session_tenant_family ON public.session_tenant USING btree (family_id);
+
 CREATE INDEX slice_head_node ON public.slice_head USING btree (node_id);
 
 CREATE INDEX statement_line_month ON public.statement_line USING btree (tenant_id, month, subscription_id, engine);
@@ -1133,7 +1135,7 @@ CREATE INDEX subscription_name ON public.subscription USING btree (tenant_id, na
 
 CREATE INDEX subscription_plan ON public.subscription USING btree (tenant_id, plan_id, subscription_id) WHERE (deleted_at IS NULL);
 
-CREATE INDEX subscription_ref ON public.subscription USING btree (tenant_id, ref_fold, subscription_id) WHERE ((deleted_at IS NULL) AND (external_ref IS NOT NULL));
+CREATE INDEX subscription_ref ON public.subscription USING btree (tenant_id, ref_fold, subscription_id) WHERE ((deleted_at IS NULL) AND (ref_fold IS NOT NULL));
 
 CREATE INDEX subscription_state_limited ON public.subscription_state USING btree (tenant_id, subscription_id) WHERE (effective_state = 'limited'::text);
 
@@ -1153,7 +1155,7 @@ CREATE INDEX webhook_delivery_due ON public.webhook_delivery USING btree (next_a
 
 CREATE INDEX webhook_delivery_webhook ON public.webhook_delivery USING btree (tenant_id, webhook_id, delivery_id);
 
-CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key);
+CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key) WHERE (email_key IS NOT NULL);
 
 CREATE UNIQUE INDEX invitation_open ON public.invitation USING btree (tenant_id, email_key) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
 
@@ -1169,7 +1171,7 @@ CREATE UNIQUE INDEX signing_key_one ON public.signing_key USING btree (state) WH
 
 CREATE UNIQUE INDEX statement_month ON public.statement USING btree (tenant_id, month);
 
-CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key);
+CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key) WHERE (name_key IS NOT NULL);
 
 CREATE UNIQUE INDEX totp_state ON public.totp USING btree (account_id, state);
 
