@@ -10,10 +10,12 @@ ALTER TABLE tenant
   ADD COLUMN limit_nodes          integer CHECK (limit_nodes >= 0),
   ADD COLUMN limit_pool_bytes     bigint CHECK (limit_pool_bytes >= 0),
   ADD COLUMN limit_api_per_minute integer CHECK (limit_api_per_minute > 0);
-CREATE UNIQUE INDEX tenant_same_name ON tenant (name_key);
+-- Partial, so that a new name locks the row no more than other changes do: whoever writes the tenant's log or anything
+-- else that refers to the tenant does not wait for it.
+CREATE UNIQUE INDEX tenant_same_name ON tenant (name_key) WHERE name_key IS NOT NULL;
 
 ALTER TABLE account ADD COLUMN email_key text;
-CREATE UNIQUE INDEX account_same_email ON account (email_key);
+CREATE UNIQUE INDEX account_same_email ON account (email_key) WHERE email_key IS NOT NULL;
 
 ALTER TABLE member ADD COLUMN version integer NOT NULL DEFAULT 1;
 

@@ -39,7 +39,7 @@ export async function setDisabled(client: Runner, accountId: AccountId, at: Date
 
 const lockTenantRow = statement<{ tenantId: TenantId }>(
   'tenant.lock_for_owners',
-  `SELECT tenant_id AS "tenantId" FROM tenant WHERE tenant_id = $1 FOR UPDATE`,
+  `SELECT tenant_id AS "tenantId" FROM tenant WHERE tenant_id = $1 FOR NO KEY UPDATE`,
 );
 const countOwners = statement<{ owners: number }>(
   'member.count_other_owners',
