@@ -10,6 +10,7 @@ const benches: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   'bulk-create': () => import('./bulk-create.js'),
   ingest: () => import('./ingest.js'),
   order: () => import('./order.js'),
+  'rate-limit': () => import('./rate-limit.js'),
 };
 
 const [name = '', ...args] = process.argv.slice(2);
