@@ -5,9 +5,11 @@ import { createPool, type Pool } from '@penstock/db/pool';
 import { newId, type TenantId } from '@penstock/domain/ids';
 import { lineText, type StatementHeader } from '@penstock/domain/statement';
 import { verifyStatement } from '@penstock/ledger/verify-statement';
+import { createMetrics } from '@penstock/service/metrics';
+import { schedulerMetrics } from '../src/metrics.js';
 import { closeDue } from '../src/statements/close.js';
 import { statementLines } from '../src/statements/statement.store.js';
-import { keepPartitions, SERIES_DAYS_KEPT } from '../src/tasks/partition-keeper.js';
+import { keepPartitions, partitionKeeper, SERIES_DAYS_KEPT } from '../src/tasks/partition-keeper.js';
 import { rollUsage } from '../src/tasks/usage-rollup.js';
 import { dataKey, World } from './world.js';
 
@@ -135,6 +137,24 @@ describe('days of usage', () => {
     expect((await days(tenantId))[0]?.up).toBe('5');
     expect(await rollUsage(pool, { everything: true, tenantId })).toBe(0);
   });
+});
+
+it('hours are kept as long as the platform’s settings say', async () => {
+  const months = async (): Promise<number> =>
+    (await world.query(`SELECT FROM pg_inherits WHERE inhparent = 'usage_hour'::regclass`)).length;
+  await world.query(`SELECT make_series_partitions((now() - interval '200 days')::date, 1)`);
+  const before = await months();
+  const partitions = createPool(world.database.url('penstock_partitions'), {
+    applicationName: 'test',
+    max: 1,
+  });
+  const keeper = partitionKeeper(partitions, schedulerMetrics(createMetrics()));
+  await keeper.run(pool);
+  expect(await months()).toBe(before);
+  await world.query(`INSERT INTO setting (key, value, updated_at) VALUES ('usageHourDays', '100', now())`);
+  await keeper.run(pool);
+  expect(await months()).toBe(before - 1);
+  await partitions.end();
 });
 
 describe('statements', () => {

@@ -14,7 +14,8 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- Written by the collector under the stream's watermark of kind 'series': one writer a node. Kept 400 days.
+-- Written by the collector under the stream's watermark of kind 'series': one writer a node. Kept as long as the
+-- platform's settings say (400 days).
 CREATE TABLE usage_hour (
   tenant_id       uuid NOT NULL,
   day             date NOT NULL,
@@ -116,6 +117,13 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION drop_series_partitions(date) FROM PUBLIC;
+
+-- Before this day only days are kept.
+CREATE FUNCTION series_begin() RETURNS date LANGUAGE sql STABLE AS $$
+  SELECT coalesce(min(to_date(right(c.relname, 6), 'YYYYMM')), '-infinity')
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+  WHERE i.inhparent = 'usage_hour'::regclass AND c.relname ~ '^usage_hour_[0-9]{6}$'
+$$;
 
 -- A missing month never loses an hour: it lands here.
 CREATE TABLE usage_hour_default PARTITION OF usage_hour DEFAULT;

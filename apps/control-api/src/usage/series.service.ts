@@ -30,8 +30,6 @@ import {
 
 const DAY_MS = 86_400_000;
 const DEFAULT_DAYS = 30;
-/** Hours are certain to be kept this long (scheduler, partition-keeper); before it days answer. */
-const HOURS_KEPT_DAYS = 395;
 const stepMs: Record<Step, number> = { hour: 3_600_000, day: DAY_MS, month: 28 * DAY_MS };
 
 export interface UsageSeries {
@@ -77,13 +75,7 @@ export class UsageService {
       const rows =
         subscriptionId === undefined
           ? await listNodeSeries(acting, span, query.scope === 'all')
-          : await listSubscriptionSeries(
-              acting,
-              subscriptionId,
-              span,
-              dateOf(acting.at.getTime() - HOURS_KEPT_DAYS * DAY_MS),
-              daysBetween(from, to),
-            );
+          : await listSubscriptionSeries(acting, subscriptionId, span, daysBetween(from, to));
       if (rows.length > POINTS_MAX) throw tooMany('step');
       return { by, step, timeZone, from, to, series: grouped(by, rows) };
     });

@@ -67,39 +67,38 @@ export function listNodeSeries({ actor, client }: Acting, span: Span, all: boole
   return all ? run(client, ofAllNodes, values) : run(client, ofNodes, [actor.tenantId, ...values]);
 }
 
-// Days as a list: each is one descent of the key, and months that hold none of them are not looked at. Before $10 only
-// days are kept; they are the tenant's own.
+// Days as a list: each is one descent of the key, and months that hold none of them are not looked at. Where hours are no
+// longer kept days answer; they are the tenant's own.
 const ofSubscription = statement<SeriesRow>(
   'usage.series_subscription',
   `SELECT CASE $2 WHEN 'node' THEN node_id::text WHEN 'engine' THEN engine::text WHEN 'tenant' THEN $1::uuid::text
-                  ELSE $11::uuid::text END AS key,
+                  ELSE $10::uuid::text END AS key,
           date_trunc($3, at, $4) AS at, least(sum(up), 9223372036854775807)::int8 AS "upBytes",
           least(sum(down), 9223372036854775807)::int8 AS "downBytes",
           least(sum(billable), 9223372036854775807)::int8 AS "billableBytes"
      FROM (
        SELECT node_id, engine, hour AS at, up_bytes AS up, down_bytes AS down, billable_bytes AS billable FROM usage_hour
-        WHERE tenant_id = $1 AND day = ANY ($12::date[]) AND day >= $10::date AND subscription_id = $11 AND hour >= $5 AND hour < $6
+        WHERE tenant_id = $1 AND day = ANY ($11::date[]) AND day >= (SELECT series_begin()) AND subscription_id = $10 AND hour >= $5 AND hour < $6
        UNION ALL
        SELECT node_id, engine, day::timestamp AT TIME ZONE $4, up_bytes, down_bytes, billable_bytes FROM usage_day
-        WHERE tenant_id = $1 AND day = ANY ($12::date[]) AND day < $10::date AND subscription_id = $11
+        WHERE tenant_id = $1 AND day = ANY ($11::date[]) AND day < (SELECT series_begin()) AND subscription_id = $10
           AND day::timestamp AT TIME ZONE $4 >= $5 AND day::timestamp AT TIME ZONE $4 < $6
      ) AS used
     WHERE ($7::uuid IS NULL OR node_id = $7) AND ($8::smallint IS NULL OR engine = $8)
     GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $9`,
 );
 
-/** `days`: every date that the span may touch; before `hoursFrom` (a date) only days are kept. */
+/** `days`: every date that the span may touch. */
 export function listSubscriptionSeries(
   { actor, client }: Acting,
   subscriptionId: SubscriptionId,
   span: Span,
-  hoursFrom: string,
   days: string[],
 ): Promise<SeriesRow[]> {
   const { by, step, timeZone, from, to, nodeId, engine, limit } = span;
   return run(client, ofSubscription, [
     ...[actor.tenantId, by, step, timeZone, from, to, nodeId, engine, limit],
-    ...[hoursFrom, subscriptionId, days],
+    ...[subscriptionId, days],
   ]);
 }
 

@@ -19,8 +19,15 @@ const makePartitions = statement<{ made: number }>(
 /** Windows may be 35 days old. */
 const SERIES_MONTHS_BACK = 2;
 const SERIES_MONTHS = 6;
-/** Hours of usage are kept this long; days for ever. */
+/** Hours of usage are kept this long where the platform's settings say nothing; days for ever. */
 export const SERIES_DAYS_KEPT = 400;
+/** Late usage may still come, and its day is then made again from its hours. */
+const SERIES_DAYS_LEAST = 62;
+
+const readDaysKept = statement<{ days: number }>(
+  'setting.usage_hour_days',
+  `SELECT coalesce((SELECT (value #>> '{}')::int FROM setting WHERE key = 'usageHourDays'), $1)::int AS days`,
+);
 
 const makeSeries = statement<{ made: number }>(
   'partition.make_series',
@@ -32,13 +39,13 @@ const dropSeries = statement<{ dropped: number }>(
   'SELECT public.drop_series_partitions((statement_timestamp() - make_interval(days => $1))::date) AS dropped',
 );
 
-/** Makes what is missing from today on; returns how many partitions were made. */
-export async function keepPartitions(pool: Pool): Promise<number> {
+/** Makes what is missing from today on, drops months of hours; returns how many partitions were made. */
+export async function keepPartitions(pool: Pool, daysKept = SERIES_DAYS_KEPT): Promise<number> {
   return withTransaction(pool, async (db) => {
     await db.query('SET LOCAL ROLE penstock_owner');
     const [days] = await run(db, makePartitions, [PARTITION_DAYS_AHEAD]);
     const [months] = await run(db, makeSeries, [SERIES_MONTHS_BACK, SERIES_MONTHS]);
-    await run(db, dropSeries, [SERIES_DAYS_KEPT]);
+    await run(db, dropSeries, [Math.max(daysKept, SERIES_DAYS_LEAST)]);
     return (days?.made ?? 0) + (months?.made ?? 0);
   });
 }
@@ -47,8 +54,9 @@ export function partitionKeeper(partitionsPool: Pool, metrics: SchedulerMetrics)
   return {
     name: 'partition-keeper',
     intervalMs: PARTITIONS_INTERVAL_MS,
-    async run() {
-      const made = await keepPartitions(partitionsPool);
+    async run(db) {
+      const [kept] = await run(db, readDaysKept, [SERIES_DAYS_KEPT]);
+      const made = await keepPartitions(partitionsPool, kept?.days);
       metrics.partitionsCreated.inc({}, made);
     },
   };
