@@ -24,6 +24,7 @@ const taskLabels = {
     'pool-watch',
     'partition-keeper',
     'event-keeper',
+    'sign-in-keeper',
     'audit-heads',
     'node-liveness',
     'usage-rollup',

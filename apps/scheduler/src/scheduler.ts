@@ -24,6 +24,7 @@ import { eventKeeper } from './tasks/event-keeper.js';
 import { partitionKeeper } from './tasks/partition-keeper.js';
 import { periodRoll } from './tasks/period-roll.js';
 import { poolWatch } from './tasks/pool-watch.js';
+import { signInKeeper } from './tasks/sign-in-keeper.js';
 import { statementClose } from './tasks/statement-close.js';
 import { usageRollup } from './tasks/usage-rollup.js';
 import { WebhookDispatcher } from './webhooks/dispatcher.js';
@@ -152,6 +153,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         poolWatch(),
         partitionKeeper(partitionsPool, metrics),
         eventKeeper(clock),
+        signInKeeper(clock),
         auditHeads(clock, options.auditHeadsFile),
         nodeLiveness(metrics, heartbeatMs),
         usageRollup(pool),

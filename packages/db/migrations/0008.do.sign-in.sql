@@ -75,6 +75,7 @@ CREATE TABLE session_tenant (
   PRIMARY KEY (tenant_id, family_id)
 );
 CREATE INDEX session_tenant_account ON session_tenant (tenant_id, account_id);
+CREATE INDEX session_tenant_family ON session_tenant (family_id);
 
 -- Rows of tokens that expired are removed; a token that is still good does not hold its ancestors.
 ALTER TABLE session DROP CONSTRAINT session_parent_id_fkey;
