@@ -580,13 +580,6 @@ CREATE TABLE platform (
   CONSTRAINT platform_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
 );
 
-CREATE TABLE policy_version (
-  tenant_id uuid NOT NULL,
-  version bigint NOT NULL,
-  CONSTRAINT policy_version_pkey PRIMARY KEY (tenant_id),
-  CONSTRAINT policy_version_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id)
-);
-
 CREATE TABLE quarantine_release (
   tenant_id uuid NOT NULL,
   quarantine_id uuid NOT NULL,
@@ -1155,7 +1148,7 @@ CREATE INDEX webhook_delivery_due ON public.webhook_delivery USING btree (next_a
 
 CREATE INDEX webhook_delivery_webhook ON public.webhook_delivery USING btree (tenant_id, webhook_id, delivery_id);
 
-CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key);
+CREATE UNIQUE INDEX account_same_email ON public.account USING btree (email_key) WHERE (email_key IS NOT NULL);
 
 CREATE UNIQUE INDEX invitation_open ON public.invitation USING btree (tenant_id, email_key) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
 
@@ -1171,7 +1164,7 @@ CREATE UNIQUE INDEX signing_key_one ON public.signing_key USING btree (state) WH
 
 CREATE UNIQUE INDEX statement_month ON public.statement USING btree (tenant_id, month);
 
-CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key);
+CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key) WHERE (name_key IS NOT NULL);
 
 CREATE UNIQUE INDEX totp_state ON public.totp USING btree (account_id, state);
 
@@ -1205,17 +1198,6 @@ CREATE OR REPLACE FUNCTION public.app_tenants()
  LANGUAGE sql
  STABLE PARALLEL SAFE
 AS $function$ SELECT string_to_array(nullif(current_setting('app.tenant_ids', true), ''), ',')::uuid[] $function$
-;
-
-CREATE OR REPLACE FUNCTION public.bump_policy_version()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$ BEGIN
-    INSERT INTO policy_version AS p (tenant_id, version)
-    VALUES (CASE WHEN TG_OP = 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END, 1)
-    ON CONFLICT (tenant_id) DO UPDATE SET version = p.version + 1;
-    RETURN NULL;
-  END $function$
 ;
 
 CREATE OR REPLACE FUNCTION public.drop_series_partitions(before date)
@@ -1437,6 +1419,17 @@ CREATE OR REPLACE FUNCTION public.refuse_change()
 AS $function$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '42501'; END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.series_begin()
+ RETURNS date
+ LANGUAGE sql
+ STABLE
+AS $function$
+  SELECT coalesce(min(to_date(right(c.relname, 6), 'YYYYMM')), '-infinity')
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+  WHERE i.inhparent = 'usage_hour'::regclass AND c.relname ~ '^usage_hour_[0-9]{6}$'
+$function$
+;
+
 CREATE OR REPLACE FUNCTION public.session_inherits()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1472,8 +1465,6 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_
 
 CREATE TRIGGER standing_machine_token AFTER UPDATE OF revoked_at ON public.machine_token FOR EACH ROW EXECUTE FUNCTION notify_standing('t', 'tenant_id');
 
-CREATE TRIGGER policy_member AFTER INSERT OR DELETE OR UPDATE ON public.member FOR EACH ROW EXECUTE FUNCTION bump_policy_version();
-
 CREATE TRIGGER standing_member AFTER INSERT OR DELETE OR UPDATE ON public.member FOR EACH ROW EXECUTE FUNCTION notify_standing('a', 'account_id');
 
 CREATE TRIGGER node_multiplier_history AFTER INSERT OR UPDATE OF multiplier_per_mille ON public.node FOR EACH ROW EXECUTE FUNCTION keep_multiplier();
@@ -1493,8 +1484,6 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.stateme
 CREATE TRIGGER subscription_state_event_insert AFTER INSERT ON public.subscription_state REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_new_state();
 
 CREATE TRIGGER subscription_state_event_update AFTER UPDATE ON public.subscription_state REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_state();
-
-CREATE TRIGGER policy_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION bump_policy_version();
 
 CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION notify_standing('t', 'tenant_id');
 
@@ -1540,7 +1529,6 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   plan: row security enabled and forced
 --   plan_node_group: row security enabled and forced
 --   platform: row security off
---   policy_version: row security enabled and forced
 --   quarantine_release: row security enabled and forced
 --   reattest_request: row security enabled and forced
 --   recovery_code: row security enabled and forced
@@ -1650,7 +1638,6 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   plan: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   plan_node_group: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   plan_node_group: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
---   policy_version: of_everybody FOR ALL TO penstock_control_api USING (true) CHECK (true)
 --   quarantine_release: sweep FOR ALL TO penstock_collector USING (true) CHECK (–)
 --   quarantine_release: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   reattest_request: own FOR SELECT TO penstock_control_api USING ((EXISTS ( SELECT FROM node n WHERE ((n.node_id = reattest_request.node_id) AND ((n.owner_tenant_id = ( SELECT app_tenant() AS app_tenant)) OR ( SELECT app_is_platform() AS app_is_platform)))))) CHECK (–)
@@ -1803,7 +1790,6 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   plan_node_group: SELECT to penstock_scheduler
 --   platform: INSERT, SELECT to penstock_control_api
 --   platform: SELECT to penstock_scheduler
---   policy_version: INSERT, SELECT, UPDATE to penstock_control_api
 --   quarantine_release: DELETE, SELECT to penstock_collector
 --   quarantine_release: INSERT, SELECT to penstock_control_api
 --   reattest_request: SELECT to penstock_control_api
