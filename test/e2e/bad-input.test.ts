@@ -214,9 +214,20 @@ describe('a frame', () => {
     await refused('sum_mismatch', rejected('sum_mismatch'), () => refusal(frame));
   });
 
-  test('that names another frame before it is refused', async () => {
+  test('that names another frame before it is refused, and the stream goes on when an operator releases it', async () => {
     const frame = journal.seal(usage, { header: { prevDigest: Buffer.alloc(32, 7) } });
     await refused('digest_mismatch', rejected('digest_mismatch'), () => refusal(frame));
+    const head = await headOf(world, node);
+    const again = async (): Promise<RawNode> => {
+      raw.close();
+      raw = new RawNode(world, identityOf(node.agentDir));
+      await raw.open({ nodeId: node.nodeId, epoch: head.epoch, seq: head.seq, digest: head.digest });
+      return raw;
+    };
+    expect(await (await again()).refusedWith()).toBe('stream_frozen');
+    const status = await world.asOwner('POST', `/api/v1/nodes/${node.nodeId}/stream/release`);
+    expect(status['stream']).toMatchObject({ frozenReason: 'other_predecessor' });
+    expect(await (await again()).answer('opened')).toMatchObject({ epoch: head.epoch + 1, nextSeq: 1n });
   });
 
   test('with a slice that names another slice before it is refused', async () => {

@@ -186,6 +186,7 @@ export class Collector {
       return { kind: 'expected', seq: stream.seq + 1n };
     }
     if (place === 'seen') return this.repeat(stream, received);
+    if (!received.view.header.prevDigest.equals(stream.digest)) await this.contradict(stream, received);
     if (!this.commit.queue.fits(received.bytes, stream.lane)) {
       this.options.metrics.rejected.inc({ reason: 'capacity' });
       return { kind: 'busy', seq: received.view.header.seq, retryAfterMs: BUSY_RETRY_MS };
@@ -471,15 +472,27 @@ export class Collector {
     }
     await this.requireSigned(stream, received);
     log.error({ nodeId: stream.nodeId, epoch, seq }, 'stream frozen: two frames of one number');
+    await this.freeze(stream, 'frame_fork');
+    throw new AppError('frame_fork', 'another frame with this number was accepted; the stream is frozen');
+  }
+
+  /** The next frame names another predecessor than the one we hold: the node went on from a restored snapshot. */
+  private async contradict(stream: Stream, received: Received): Promise<never> {
+    await this.requireSigned(stream, received);
+    const { epoch, seq } = received.view.header;
+    this.options.log.error(
+      { nodeId: stream.nodeId, epoch, seq },
+      'stream frozen: another predecessor is named',
+    );
+    await this.freeze(stream, 'other_predecessor');
+    throw new AppError('digest_mismatch', 'the frame does not name its predecessor; the stream is frozen');
+  }
+
+  private async freeze(stream: Stream, reason: string): Promise<void> {
+    const { pool, clock, metrics } = this.options;
     metrics.frozen.inc({});
     await stream.below(1);
-    await run(pool, freezeStream, [
-      stream.nodeId,
-      stream.fence,
-      new Date(this.options.clock.now()),
-      'frame_fork',
-    ]);
-    throw new AppError('frame_fork', 'another frame with this number was accepted; the stream is frozen');
+    await run(pool, freezeStream, [stream.nodeId, stream.fence, new Date(clock.now()), reason]);
   }
 
   /** Only what the node has signed can freeze its stream. */

@@ -131,6 +131,38 @@ describe('a frozen stream', () => {
   });
 });
 
+describe('a node that went on from a restored snapshot, beyond what was accepted', () => {
+  it('freezes its stream by its first frame, and goes on from what the ledger holds when it is released', async () => {
+    await node.open(running.address);
+    await node.send(node.journal.seal([use(50n)]));
+    // Sealed, sent and accepted; then the machine is put back to before it.
+    await node.send(node.journal.seal([use(20n)], { dry: true }));
+    await node.acknowledge(2n);
+    node.journal.seal([use(4n)]);
+    const third = node.journal.seal([use(5n)]);
+    const opened = await node.open(running.address, { oldestSeq: 2n });
+    expect(opened).toMatchObject({ epoch: 1, nextSeq: 3n });
+    await node.send(third);
+    await node.until(() => node.over);
+    expect(node.refusal()?.code).toBe('digest_mismatch');
+    await expect(node.open(running.address)).rejects.toMatchObject({ code: 'stream_frozen' });
+    await sql.query(
+      `INSERT INTO stream_release (node_id, frozen_at, asked_at) SELECT node_id, frozen_at, now() FROM stream_head WHERE node_id = $1`,
+      [node.nodeId],
+    );
+    const fresh = await node.open(running.address);
+    expect(fresh).toMatchObject({ epoch: 2, nextSeq: 1n, baselinesNeeded: true });
+    // The engine's counters go on; the baseline says what of them is in the ledger, whatever the snapshot believed.
+    expect([...(await node.baselines()).values()]).toEqual([{ up: 70n, down: 0n }]);
+    for (const meter of node.journal.meters.values()) meter.up = 70n;
+    for (const { digest } of fresh.sliceHeads) node.journal.sliceEnds.set(tenantId(), digest);
+    await node.send(node.journal.seal([use(9n)]));
+    await node.acknowledge(1n);
+    await running.collector.flush();
+    expect(await counter()).toEqual({ up: 79n, billable: 79n });
+  });
+});
+
 describe('usage in quarantine', () => {
   /** 2 MB in one window of a link of 1 Mbit/s. */
   const MUCH = 2_000_000n;

@@ -125,7 +125,8 @@ export class Sender {
 
   #failed(error: unknown): number {
     if (this.#stop.signal.aborted) return 0;
-    if (error instanceof StreamRefused) {
+    // A frozen stream is refused when it is opened: it is asked about again until an operator has released it.
+    if (error instanceof StreamRefused || (error instanceof AppError && error.code === 'stream_frozen')) {
       this.status.refused = error.code;
       this.deps.log.error({ code: error.code, reason: error.message }, 'the collector refuses the stream');
       return RETRY_REFUSED_MS;
