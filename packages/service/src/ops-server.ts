@@ -20,10 +20,10 @@ export function parseCidrs(text: string, field: string): BlockList {
   const list = new BlockList();
   const parts = text.split(',').map((part) => part.trim());
   for (const part of parts) {
-    const [base, bits] = part.split('/');
+    const [base, bits, ...more] = part.split('/');
     const prefix = Number(bits);
     try {
-      if (base === undefined || bits === undefined || !/^\d+$/.test(bits) || prefix === 0)
+      if (base === undefined || bits === undefined || more.length > 0 || !/^\d+$/.test(bits) || prefix === 0)
         throw new RangeError();
       list.addSubnet(base, prefix, isIPv6(base) ? 'ipv6' : 'ipv4');
     } catch {

@@ -1,6 +1,6 @@
 // One stack a directory. The lock names its holder's process; a holder that is gone (kill -9) loses it.
 // Called by startStack first and by its stop() last.
-import { link, readFile, rename, rm, unlink } from 'node:fs/promises';
+import { link, readFile, rm } from 'node:fs/promises';
 import { AppError } from '@penstock/domain/errors';
 import { writePrivate } from './files.js';
 import { identify, isAlive, type ProcessIdentity } from './identity.js';
@@ -39,13 +39,10 @@ export async function takeLock(
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
       const holder = await readHolder(path);
-      if (holder === null || !isAlive(holder)) {
-        // Moved away under a name of our own first: of two takers one fails here and tries again.
-        const stale = `${path}.stale.${process.pid}`;
-        await rename(path, stale).then(
-          () => unlink(stale),
-          () => undefined,
-        );
+      // Given back meanwhile.
+      if (holder === 'none') continue;
+      if (holder === 'unreadable' || !isAlive(holder)) {
+        await removeDead(path, mine);
         continue;
       }
       if (systemClock.monotonic() > deadline) {
@@ -61,12 +58,35 @@ export async function takeLock(
   return () => rm(path, { force: true });
 }
 
-async function readHolder(path: string): Promise<ProcessIdentity | null> {
+/**
+ * Removes the lock of a process that is gone. One taker at a time may do that, and looks again when it is his turn:
+ * else he could remove the lock of one who took it in between.
+ */
+async function removeDead(path: string, mine: string): Promise<void> {
+  const turn = `${path}.turn`;
+  try {
+    await link(mine, turn);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    const other = await readHolder(turn);
+    // Whoever had this turn died within it.
+    if (other !== 'none' && (other === 'unreadable' || !isAlive(other))) await rm(turn, { force: true });
+    return;
+  }
+  try {
+    const holder = await readHolder(path);
+    if (holder !== 'none' && (holder === 'unreadable' || !isAlive(holder))) await rm(path, { force: true });
+  } finally {
+    await rm(turn, { force: true });
+  }
+}
+
+async function readHolder(path: string): Promise<ProcessIdentity | 'none' | 'unreadable'> {
   try {
     const parsed = JSON.parse(await readFile(path, 'utf8')) as Partial<ProcessIdentity>;
-    if (typeof parsed.pid !== 'number' || typeof parsed.started !== 'string') return null;
+    if (typeof parsed.pid !== 'number' || typeof parsed.started !== 'string') return 'unreadable';
     return { pid: parsed.pid, started: parsed.started };
-  } catch {
-    return null;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'none' : 'unreadable';
   }
 }

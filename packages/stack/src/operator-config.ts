@@ -12,6 +12,7 @@ const FILE = 'config.json';
 const LOCK = 'config.lock';
 const LOCK_EVERY_MS = 10;
 const CIDRS_MAX = 200;
+const CIDR = /^[0-9a-fA-F.:]{2,45}\/\d{1,3}$/;
 
 const configSchema = z.strictObject({
   /** Where sensitive routes are served to. */
@@ -41,6 +42,8 @@ let last: Promise<unknown> = Promise.resolve();
 /** Adds a range to those that sensitive routes are served to. Throws invalid_input for one that is not usable. */
 export function allowCidr(dir: string, cidr: string): Promise<OperatorConfig> {
   return change(dir, (config) => {
+    if (!CIDR.test(cidr))
+      throw new AppError('invalid_input', `${cidr} is not a range such as 203.0.113.7/32`);
     parseAdminCidrs(cidr);
     if (config.adminCidrs.includes(cidr)) return config;
     if (config.adminCidrs.length >= CIDRS_MAX)

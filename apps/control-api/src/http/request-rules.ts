@@ -12,6 +12,8 @@ export interface RequestFacts {
 }
 
 export interface OwnNames {
+  /** Name and port of PUBLIC_URL: its scheme counts, too. */
+  host: string;
   /** Origin of PUBLIC_URL. */
   origin: string;
   /** Names by which we may be called beside addresses and localhost, in lower case. */
@@ -31,9 +33,9 @@ const SINGLE: ReadonlySet<string> = new Set([
 
 /** The names of this installation. */
 export function ownNames(publicUrl: string, allowedHosts: readonly string[]): OwnNames {
-  const { origin, hostname } = new URL(publicUrl);
+  const { origin, host, hostname } = new URL(publicUrl);
   return {
-    origin,
+    ...{ origin, host },
     hosts: new Set([hostname, 'localhost', ...allowedHosts].map((name) => name.toLowerCase())),
   };
 }
@@ -100,9 +102,14 @@ function refusalOfSender(headers: ReadonlyMap<string, string>, names: OwnNames):
   const foreign =
     origin === undefined
       ? headers.get('sec-fetch-site') === 'cross-site'
-      : origin !== names.origin && origin !== `http://${host}` && origin !== `https://${host}`;
+      : origin !== names.origin && !(host !== names.host && isSameHost(origin, host));
   if (!foreign) return null;
   return new AppError('forbidden', 'changes are not taken from another site', { field: 'origin' });
+}
+
+/** A page that came from this very address, whatever spoke TLS before us. */
+function isSameHost(origin: string, host: string): boolean {
+  return origin === `http://${host}` || origin === `https://${host}`;
 }
 
 /** `name:port` or `[v6]:port` → the name; null for what is none. */

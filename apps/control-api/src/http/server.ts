@@ -4,7 +4,11 @@ import type { IncomingMessage } from 'node:http';
 import { NestFactory } from '@nestjs/core';
 import type { DynamicModule } from '@nestjs/common';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { AppError } from '@penstock/domain/errors';
+import { parseCidrs } from '@penstock/service/ops-server';
 import { Context } from '../context.js';
+import { clientAddress, isIn } from './client-address.js';
 import { RequestLimits } from '../limits/request-limits.js';
 import { httpMetrics } from '../metrics.js';
 import { asAppError, problemCodeOf, sendProblem } from './problem.filter.js';
@@ -48,6 +52,10 @@ export async function createServer(module: DynamicModule): Promise<NestFastifyAp
       return typeof given === 'string' && UUID_V4.test(given) ? given : randomUUID();
     },
     skipMiddie: true,
+    // A target that is no URL: answered by us, without an echo of it.
+    frameworkErrors: (_error: Error, request: FastifyRequest, reply: FastifyReply) => {
+      sendProblem(reply, new AppError('invalid_input', 'the request is not well-formed'), request.id);
+    },
   });
   const app = await NestFactory.create<NestFastifyApplication>(module, adapter, {
     logger: false,
@@ -59,11 +67,14 @@ export async function createServer(module: DynamicModule): Promise<NestFastifyAp
   return app;
 }
 
-function trustedProxies(module: DynamicModule): string[] | false {
+/** Who is believed about where a request came from; an address must be spelled as one. */
+function trustedProxies(module: DynamicModule): false | ((address: string) => boolean) {
   const provider = module.providers?.find((item) => 'provide' in item && item.provide === Context);
   const context = (provider as { useValue: Context } | undefined)?.useValue;
   const proxies = context?.config.TRUSTED_PROXIES ?? [];
-  return proxies.length === 0 ? false : proxies;
+  if (proxies.length === 0) return false;
+  const list = parseCidrs(proxies.join(','), 'TRUSTED_PROXIES');
+  return (address) => isIn(list, clientAddress(address));
 }
 
 async function hooks(app: NestFastifyApplication): Promise<void> {

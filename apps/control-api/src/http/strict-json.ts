@@ -76,9 +76,7 @@ function scan(text: string): void {
       case 0x38:
       case 0x39: {
         const end = endOfNumber(text, i);
-        const value = Number(text.slice(i, end));
-        if (!Number.isFinite(value) || Math.abs(value) > Number.MAX_SAFE_INTEGER)
-          throw fault(open, 'is a number that JSON cannot carry exactly');
+        if (!isExact(text.slice(i, end))) throw fault(open, 'is a number that JSON cannot carry exactly');
         i = end - 1;
         break;
       }
@@ -114,6 +112,19 @@ function endOfString(text: string, start: number): number {
     if (slashes % 2 === 0) return end;
   }
   return text.length;
+}
+
+/** True when a double holds what is written: up to 15 digits, or a whole number up to 2^53. */
+function isExact(literal: string): boolean {
+  const value = Number(literal);
+  if (Number.isNaN(value)) return true;
+  if (Math.abs(value) > Number.MAX_SAFE_INTEGER) return false;
+  const digits = literal
+    .replace(/[eE].*$/, '')
+    .replace(/[-.]/g, '')
+    .replace(/^0+|0+$/g, '');
+  if (digits === '') return true;
+  return value !== 0 && (digits.length <= 15 || /^-?\d+$/.test(literal));
 }
 
 function endOfNumber(text: string, start: number): number {
