@@ -1,5 +1,5 @@
 // The first page of a tenant's subscriptions at 1,000,000 of them, in every order, for each filter and for searches: asked
-// of control-api over HTTP, one request at a time; the worst p99 of all kinds is judged. Anchor: 51 rows of the same table
+// of control-api over HTTP, one request at a time. Judged: the worst kind, by the median of its rounds' p99. Anchor: 51 rows of the same table
 // by its primary key over pg, in the same round.
 import { createClient } from '@penstock/db/pool';
 import { customer } from './api-get.js';
@@ -9,7 +9,7 @@ import { median, quantile, round, spread, type BenchOptions, type BenchResult } 
 
 const SUBSCRIPTIONS = 1_000_000;
 /** Requests of each kind a round. */
-const REQUESTS = 100;
+const REQUESTS = 200;
 /** p99 in ms. */
 const FLOOR = 50;
 
@@ -58,15 +58,16 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       options.say(`round ${n}: worst p99 ${round(Math.max(...p99s))} ms, anchor ${round(anchor)} ms`);
     }
     connection.close();
+    const value = Math.max(...[...of.values()].map((p99s) => median(p99s)));
     return {
       ...{
         name: 'list-subscriptions',
-        value: round(median(worst)),
+        value: round(value),
         unit: 'ms p99',
         anchor: round(median(anchors)),
       },
-      ratio: round(median(worst.map((value, i) => value / (anchors[i] ?? Number.NaN)))),
-      ...{ rounds: spread(worst), good: median(worst) <= FLOOR },
+      ratio: round(value / median(anchors)),
+      ...{ rounds: spread(worst), good: value <= FLOOR },
       also: {
         ...Object.fromEntries([...of].map(([query, p99s]) => [`p99 ms ${query}`, spread(p99s).join(' / ')])),
         foreignCpu: round(median(foreign)),

@@ -140,7 +140,7 @@ export class Deriver {
         crossings.push(...this.crossed(found, sums));
       }
     }
-    await addToMonths(client, months);
+    await addToMonths(client, months.rows());
     for (const columns of seriesColumns(checkpoints.map((p) => ({ stream: p.move.stream, sums: p.series }))))
       await addToSeries(client, columns);
     await writeCrossings(client, this.periods, crossings);

@@ -49,8 +49,10 @@ const add = statement<Record<string, never>>(
      SET billable_bytes = m.billable_bytes + least(excluded.billable_bytes, 9223372036854775807 - m.billable_bytes)`,
 );
 
-export async function addToMonths(client: Client, sums: TenantSums): Promise<void> {
-  const rows = sums.rows();
+export async function addToMonths(
+  client: Client,
+  rows: readonly { tenant: string; bytes: bigint }[],
+): Promise<void> {
   if (rows.length === 0) return;
   await run(client, add, [rows.map((row) => row.tenant), rows.map((row) => row.bytes.toString())]);
 }

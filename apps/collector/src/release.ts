@@ -8,6 +8,7 @@ import type { Clock } from '@penstock/domain/clock';
 import type { Logger } from '@penstock/service/logger';
 import { decodeHeader } from '@penstock/ledger/frame';
 import { FLAG_IMPLAUSIBLE_CLOCK } from './accept.js';
+import { addToMonths } from './months.store.js';
 import { billReleased, listReleaseTenants, takeReleases, type ReleasedRow } from './release.store.js';
 import { addToSeries, releasedColumns } from './series.store.js';
 
@@ -45,6 +46,8 @@ async function billTenant(client: Client, tenantId: string, at: Date): Promise<n
   ]);
   if (billed?.count !== BigInt(rows.length)) throw new Error('a released row found no period or multiplier');
   const billable = billed.billable ?? [];
+  const bytes = billable.reduce((sum, one) => sum + one, 0n);
+  if (bytes > 0n) await addToMonths(client, [{ tenant: tenantId, bytes }]);
   await addToSeries(
     client,
     releasedColumns(

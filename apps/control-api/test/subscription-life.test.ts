@@ -141,25 +141,35 @@ test('reset, top-up and renewal are asked for once each and shown until they are
   expect((await post(at(id, '/reset'), undefined, { 'if-match': '"1"' })).status).toBe(412);
 });
 
-test('the same act with one Idempotency-Key, twenty times at once, is one act with one answer', async () => {
-  const id = (await create())['subscriptionId'];
-  const headers = { 'idempotency-key': randomUUID() };
-  const answers: Answer[] = [];
-  // One that is refused because the first still runs comes again.
-  const again = async (): Promise<void> => {
-    for (;;) {
-      const answer = await post(at(id, '/top-up'), { bytes: '7' }, headers);
-      if (answer.status === 409) continue;
-      answers.push(answer);
-      return;
-    }
-  };
-  await Promise.all(Array.from({ length: 20 }, again));
-  expect(new Set(answers.map((answer) => `${answer.status} ${answer.text}`)).size).toBe(1);
-  expect(answers[0]?.status).toBe(200);
-  expect(await rows(id)).toHaveLength(1);
-  expect(await audited(id, 'subscription.top_up')).toBe(1);
-});
+test.each<[string, object | undefined, string, object]>([
+  ['activate', undefined, 'activate', { onHold: true }],
+  ['reset', undefined, 'reset', {}],
+  ['renew', {}, 'renew', {}],
+  ['top-up', { bytes: '7' }, 'top_up', {}],
+  ['rotate', undefined, 'rotate', {}],
+  ['disable', undefined, 'disable', {}],
+])(
+  '%s with one Idempotency-Key, twenty times at once, is one act with one answer',
+  async (verb, body, action, made) => {
+    const id = (await create(made))['subscriptionId'];
+    const headers = { 'idempotency-key': randomUUID() };
+    const answers: Answer[] = [];
+    // One that is refused because the first still runs comes again.
+    const again = async (): Promise<void> => {
+      for (;;) {
+        const answer = await post(at(id, `/${verb}`), body, headers);
+        if (answer.status === 409) continue;
+        answers.push(answer);
+        return;
+      }
+    };
+    await Promise.all(Array.from({ length: 20 }, again));
+    expect(new Set(answers.map((answer) => `${answer.status} ${answer.text}`)).size).toBe(1);
+    expect(answers[0]?.status).toBe(200);
+    expect((await rows(id)).length).toBeLessThanOrEqual(1);
+    expect(await audited(id, `subscription.${action}`)).toBe(1);
+  },
+);
 
 test('renewal by another plan takes its terms; one that had expired starts from now', async () => {
   const plan = await make(world, own.admin, '/api/v1/plans', {
