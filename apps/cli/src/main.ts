@@ -8,6 +8,7 @@ import { configCommands } from './commands/config.js';
 import { auditCommands } from './commands/audit.js';
 import { databaseCommands } from './commands/database.js';
 import { groupCommands, quarantineCommands } from './commands/groups.js';
+import { keyCommands } from './commands/keys.js';
 import { nodeCommands } from './commands/nodes.js';
 import { ownerCommands } from './commands/owner.js';
 import { peopleCommands } from './commands/people.js';
@@ -55,6 +56,7 @@ const context: Context = {
 
 for (const add of [
   peopleCommands,
+  keyCommands,
   tenantCommands,
   planCommands,
   subscriptionCommands,

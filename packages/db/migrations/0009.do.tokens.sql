@@ -106,25 +106,12 @@ CREATE TABLE oidc_exchange (
 );
 CREATE INDEX oidc_exchange_expires ON oidc_exchange (expires_at);
 
--- Grows with every change of who may do what in a tenant: the stamp of cached policy.
-CREATE TABLE policy_version (
-  tenant_id uuid PRIMARY KEY REFERENCES tenant (tenant_id),
-  version   bigint NOT NULL
-);
-
 -- Whoever caches what somebody is forgets it when it changes: a: account, t: tenant, k: key.
 CREATE FUNCTION notify_standing() RETURNS trigger LANGUAGE plpgsql AS
   $$ DECLARE
     r jsonb := to_jsonb(CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END);
   BEGIN
     PERFORM pg_notify('standing', TG_ARGV[0] || ':' || (r ->> TG_ARGV[1]));
-    RETURN NULL;
-  END $$;
-CREATE FUNCTION bump_policy_version() RETURNS trigger LANGUAGE plpgsql AS
-  $$ BEGIN
-    INSERT INTO policy_version AS p (tenant_id, version)
-    VALUES (CASE WHEN TG_OP = 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END, 1)
-    ON CONFLICT (tenant_id) DO UPDATE SET version = p.version + 1;
     RETURN NULL;
   END $$;
 CREATE FUNCTION notify_signing_key() RETURNS trigger LANGUAGE plpgsql AS
@@ -137,12 +124,8 @@ CREATE TRIGGER standing_session AFTER UPDATE OF revoked_at ON session FOR EACH R
   WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at) EXECUTE FUNCTION notify_standing('a', 'account_id');
 CREATE TRIGGER standing_member AFTER INSERT OR UPDATE OR DELETE ON member FOR EACH ROW
   EXECUTE FUNCTION notify_standing('a', 'account_id');
-CREATE TRIGGER policy_member AFTER INSERT OR UPDATE OR DELETE ON member FOR EACH ROW
-  EXECUTE FUNCTION bump_policy_version();
 CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON tenant FOR EACH ROW
   WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION notify_standing('t', 'tenant_id');
-CREATE TRIGGER policy_tenant AFTER UPDATE OF state ON tenant FOR EACH ROW
-  WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION bump_policy_version();
 CREATE TRIGGER standing_api_key AFTER UPDATE OF revoked_at, expires_at, scopes, cidrs ON api_key FOR EACH ROW
   EXECUTE FUNCTION notify_standing('k', 'key_id');
 -- A token may have others under it, which are known by other ids: whatever this tenant's keys were is forgotten.
@@ -159,8 +142,6 @@ ALTER TABLE identity_provider ENABLE ROW LEVEL SECURITY;
 ALTER TABLE identity_provider FORCE ROW LEVEL SECURITY;
 ALTER TABLE identity_link ENABLE ROW LEVEL SECURITY;
 ALTER TABLE identity_link FORCE ROW LEVEL SECURITY;
-ALTER TABLE policy_version ENABLE ROW LEVEL SECURITY;
-ALTER TABLE policy_version FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY tenant_of_transaction ON api_key TO penstock_control_api
   USING (tenant_id = (SELECT app_tenant())) WITH CHECK (tenant_id = (SELECT app_tenant()));
@@ -176,10 +157,8 @@ CREATE POLICY tenant_of_transaction ON identity_link TO penstock_control_api
   WITH CHECK (account_id = (SELECT app_account()));
 CREATE POLICY of_sign_in ON identity_link FOR SELECT TO penstock_control_api
   USING (identity_provider_id = nullif(current_setting('app.identity_provider_id', true), '')::uuid);
--- A number without a tenant's data: the operator's counts in every tenant.
-CREATE POLICY of_everybody ON policy_version TO penstock_control_api USING (true) WITH CHECK (true);
 
-GRANT SELECT, INSERT, UPDATE ON signing_key, api_key, machine_token, policy_version TO penstock_control_api;
+GRANT SELECT, INSERT, UPDATE ON signing_key, api_key, machine_token TO penstock_control_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON identity_provider TO penstock_control_api;
 GRANT DELETE ON machine_token TO penstock_control_api;
 GRANT SELECT, INSERT, DELETE ON identity_link TO penstock_control_api;

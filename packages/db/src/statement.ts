@@ -12,7 +12,7 @@ export interface Statement<Row extends QueryResultRow> {
 
 /** Anything that runs a query: a pool, a pooled client, a client. */
 export interface Runner {
-  query(config: { name: string; text: string; values: unknown[] }): Promise<QueryResult>;
+  query(config: { name: string; text: string; values: unknown[] }): Promise<Pick<QueryResult, 'rows'>>;
 }
 
 const registered = new Map<string, string>();

@@ -4,7 +4,7 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import type { Role } from '@penstock/domain/terms';
-import { withTransaction } from '@penstock/db/transaction';
+import { Reader } from '@penstock/db/read';
 import { run, statement } from '@penstock/db/statement';
 import { Context } from '../context.js';
 import { Notifications } from '../notifications.js';
@@ -107,11 +107,8 @@ export class Standings {
         return readMachineToken(pool, credential, at);
       case 'session': {
         const { accountId, tenantId, familyId } = credential;
-        const rows = await withTransaction(
-          pool,
-          (client) => run(client, selectStanding, [accountId, tenantId, familyId]),
-          { tenantId, accountId },
-        );
+        const reader = new Reader(pool, { tenantId, accountId });
+        const rows = await run(reader, selectStanding, [accountId, tenantId, familyId]);
         const row = rows[0];
         if (row === undefined) throw new AppError('unauthenticated', 'this session has ended, sign in again');
         const role = stronger(row.role, row.platformRole);

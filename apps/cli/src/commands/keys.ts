@@ -1,0 +1,61 @@
+// Keys: those that sign our tokens (platform owners) and those that integrations use.
+import type { Command } from 'commander';
+import type { Context } from '../main.js';
+import { printOne, printRows, type Row } from '../output.js';
+
+const SIGNING = '/api/v1/signing-keys';
+const API_KEYS = '/api/v1/api-keys';
+
+export function keyCommands(program: Command, context: Context): void {
+  const keys = program.command('keys').description('keys that sign access tokens');
+  const change = async (path: string, body?: object): Promise<void> =>
+    printOne(context.output(), await context.api().request<Row>('POST', `${SIGNING}/${path}`, body));
+  keys.command('list').action(async () => {
+    const { items } = await context.api().request<{ items: Row[] }>('GET', SIGNING);
+    const columns = { kid: 'key', state: 'state', createdAt: 'created', activatedAt: 'signs since' };
+    printRows(context.output(), items, columns);
+  });
+  keys
+    .command('rotate')
+    .description('sign with the next key from now on; tokens of the current one stay good until they expire')
+    .option('--now', 'also when the next key was published less than ten minutes ago')
+    .action((options: { now?: true }) => change('rotate', { immediate: options.now === true }));
+  keys
+    .command('rollback')
+    .description('sign with the key that signed before')
+    .action(() => change('rollback'));
+  keys
+    .command('retire <kid>')
+    .description('refuse a key and every token that it signed')
+    .action((kid: string) => change(`${encodeURIComponent(kid)}/retire`));
+  apiKeyCommands(program, context);
+}
+
+function apiKeyCommands(program: Command, context: Context): void {
+  const apiKey = program.command('api-key').description('keys of integrations');
+  apiKey
+    .command('create <name>')
+    .description('make a key; it is shown this once')
+    .requiredOption('--scope <scopes...>', 'what it may do, such as subscription.read')
+    .option('--expires <time>', 'RFC 3339, at most a year ahead (default: 90 days)')
+    .option('--from <cidrs...>', 'networks that it may be used from (default: any)')
+    .action(async (name: string, options: { scope: string[]; expires?: string; from?: string[] }) => {
+      const body = {
+        ...{ name, scopes: options.scope, cidrs: options.from ?? [] },
+        ...(options.expires === undefined ? {} : { expiresAt: options.expires }),
+      };
+      printOne(context.output(), await context.api().request<Row>('POST', API_KEYS, body));
+    });
+  apiKey.command('list').action(async () =>
+    printRows(context.output(), await context.api().list<Row>(API_KEYS), {
+      ...{ keyId: 'id', name: 'name', prefix: 'begins', expiresAt: 'expires' },
+      ...{ lastUsedAt: 'last used', revokedAt: 'revoked' },
+    }),
+  );
+  apiKey
+    .command('revoke <keyId>')
+    .description('refuse a key from now on')
+    .action(async (id: string) => {
+      await context.api().request('DELETE', `${API_KEYS}/${encodeURIComponent(id)}`);
+    });
+}
