@@ -25,6 +25,7 @@ const taskLabels = {
     'partition-keeper',
     'event-keeper',
     'sign-in-keeper',
+    'idempotency-keeper',
     'audit-heads',
     'node-liveness',
     'usage-rollup',

@@ -19,6 +19,7 @@ import type { SchedulerMetrics } from './metrics.js';
 import { TaskDriver, type Task } from './tasks/driver.js';
 import { auditHeads } from './tasks/audit-heads.js';
 import { expirySweep } from './tasks/expiry-sweep.js';
+import { idempotencyKeeper } from './tasks/idempotency-keeper.js';
 import { nodeLiveness } from './tasks/node-liveness.js';
 import { eventKeeper } from './tasks/event-keeper.js';
 import { partitionKeeper } from './tasks/partition-keeper.js';
@@ -154,6 +155,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         partitionKeeper(partitionsPool, metrics),
         eventKeeper(clock),
         signInKeeper(clock),
+        idempotencyKeeper(),
         auditHeads(clock, options.auditHeadsFile),
         nodeLiveness(metrics, heartbeatMs),
         usageRollup(pool),
