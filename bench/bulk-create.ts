@@ -1,6 +1,9 @@
 // 10,000 subscriptions by one request over HTTP: secrets made and sealed, rows, changes and the audit row in one durable
 // transaction. Also how long until the scheduler has decided all of them. Anchor: the same number of rows by one INSERT
 // into the same table over pg, rolled back, in the same round.
+//
+// Measured on two processors at load 3.8, PostgreSQL 18, three rounds: 0.47 / 0.56 / 0.57 s, anchor 0.24 / 0.30 / 0.32 s; all
+// decided after 1.5 / 1.8 / 9.4 s (the first with cold plans).
 import { createClient } from '@penstock/db/pool';
 import { customer } from './api-get.js';
 import { Connection, requestBytes } from './http-load.js';
