@@ -36,7 +36,7 @@ import { billReleases, RELEASE_MS } from './release.js';
 import { replay } from './replay.js';
 import type { JournalEnd } from './epochs.js';
 import { METERS_MAX, type Known } from './rows.js';
-import { Stream, type Session } from './stream.js';
+import { after, Stream, type Session } from './stream.js';
 
 export interface CollectorOptions {
   /** For openings and look-ups. */
@@ -415,6 +415,8 @@ export class Collector {
       clock.now(),
     );
     stream.lastUsedMs = clock.monotonic();
+    if (after(opened.marks.meter, opened.marks.series))
+      this.options.log.warn({ nodeId }, 'a version that keeps no series served the stream: they have a gap');
     this.reading.add(stream);
     try {
       const tenants = (await run(pool, listTenants, [nodeId])).map((t) => t.tenantId);
