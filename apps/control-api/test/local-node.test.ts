@@ -72,3 +72,21 @@ test('the node follows its settings, and a node that was heard of gets no more t
     { n: (changes[0]?.n ?? 0) + 1 },
   ]);
 });
+
+test('a node that an operator renamed is still this one; after its revocation a new one is registered', async () => {
+  const names = async (): Promise<string[]> =>
+    (await world.sql<{ name: string }>('SELECT name FROM node ORDER BY node_id')).map((row) => row.name);
+  const admin = await world.person(world.platform, 'admin');
+  const page = await world.ask('GET', '/api/v1/nodes', { as: admin });
+  const [node] = page.body['items'] as unknown as { nodeId: string }[];
+  const body = { name: 'the box in the corner' };
+  expect((await world.ask('PATCH', `/api/v1/nodes/${node?.nodeId ?? ''}`, { as: admin, body })).status).toBe(
+    200,
+  );
+  await start();
+  expect(await names()).toEqual(['the box in the corner']);
+  await world.sql(`UPDATE node SET state = 'revoked'`);
+  await start();
+  expect(await names()).toEqual(['the box in the corner', 'local']);
+  expect(statSync(`${file}.node`).mode & 0o777).toBe(0o600);
+});

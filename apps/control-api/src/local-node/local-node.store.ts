@@ -1,16 +1,17 @@
 // Look-ups by name for the local node: both are the operator's own and shared.
 import type { NodeGroupId, NodeId } from '@penstock/domain/ids';
+import { nameKey } from '@penstock/domain/name-key';
 import { run, statement } from '@penstock/db/statement';
 import type { Acting } from '../database.js';
 
 const selectGroup = statement<{ nodeGroupId: NodeGroupId }>(
   'local_node.group',
   `SELECT node_group_id AS "nodeGroupId" FROM node_group
-    WHERE name = $1 AND owner_tenant_id IS NULL ORDER BY node_group_id LIMIT 1`,
+    WHERE name_key = $1 AND owner_tenant_id IS NULL ORDER BY node_group_id LIMIT 1`,
 );
 
 export async function findSharedGroup({ client }: Acting, name: string): Promise<NodeGroupId | null> {
-  return (await run(client, selectGroup, [name]))[0]?.nodeGroupId ?? null;
+  return (await run(client, selectGroup, [nameKey(name)]))[0]?.nodeGroupId ?? null;
 }
 
 export interface LocalNodeRow {
@@ -24,11 +25,17 @@ const selectNode = statement<LocalNodeRow>(
   'local_node.node',
   `SELECT n.node_id AS "nodeId", n.address,
           EXISTS (SELECT FROM node_status s WHERE s.node_id = n.node_id) AS heard
-     FROM node n WHERE n.name = $1 AND n.owner_tenant_id IS NULL AND n.state <> 'revoked' ORDER BY n.node_id LIMIT 1`,
+     FROM node n WHERE (n.node_id = $1::uuid OR n.name_key = $2) AND n.owner_tenant_id IS NULL AND n.state <> 'revoked'
+    ORDER BY n.node_id = $1::uuid DESC NULLS LAST LIMIT 1`,
 );
 
-export async function findSharedNode({ client }: Acting, name: string): Promise<LocalNodeRow | null> {
-  return (await run(client, selectNode, [name]))[0] ?? null;
+/** By its id while there is such a node, else by its name: an operator may have given it another. */
+export async function findSharedNode(
+  { client }: Acting,
+  nodeId: NodeId | null,
+  name: string,
+): Promise<LocalNodeRow | null> {
+  return (await run(client, selectNode, [nodeId, nameKey(name)]))[0] ?? null;
 }
 
 const updateInbound = statement<{ tag: string }>(

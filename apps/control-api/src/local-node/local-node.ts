@@ -1,14 +1,15 @@
 // The node of this very machine, for a first start without a second machine: a shared node "local" in the group
 // "default", with a VLESS and a WireGuard inbound, and a join token in a file that only its owner can read. Ports and
 // address follow the settings at each start. Invariant: there is a good token in the file until the node is heard of.
-import { rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
-import type { NodeId, TenantId } from '@penstock/domain/ids';
+import { newId, type NodeId, type TenantId } from '@penstock/domain/ids';
 import { nodeChanged } from '../access-change.store.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
+import { id } from '../http/fields.js';
 import { JOIN_TOKEN_MINUTES } from '../join-tokens/join-tokens.schema.js';
 import { JoinTokensService } from '../join-tokens/join-tokens.service.js';
 import { createNodeGroup } from '../node-groups/node-groups.service.js';
@@ -61,13 +62,21 @@ export class LocalNode {
 
   /** True once the node has been heard of. */
   async #keep(platform: TenantId, file: string): Promise<boolean> {
+    // The node's id beside its token: an operator may rename the node.
+    const idFile = `${file}.node`;
+    const knownId = await readId(idFile);
     const made = await this.database.transaction(productActor(platform), async (acting) => {
       await lockFirstStart(acting.client);
-      const { nodeId, heard } = await this.#ensureNode(acting);
+      const { nodeId, heard } = await this.#ensureNode(acting, knownId);
       const fresh = this.#tokenUntilMs - this.context.clock.now() > RENEW_BEFORE_MS;
-      if (heard || fresh) return { heard, joinToken: null };
-      return { heard, joinToken: await this.joinTokens.createIn(acting, nodeId, JOIN_TOKEN_MINUTES.max) };
+      if (heard || fresh) return { nodeId, heard, joinToken: null };
+      return {
+        nodeId,
+        heard,
+        joinToken: await this.joinTokens.createIn(acting, nodeId, JOIN_TOKEN_MINUTES.max),
+      };
     });
+    if (made.nodeId !== knownId) await writePrivate(idFile, made.nodeId);
     if (made.joinToken !== null) {
       await writePrivate(file, made.joinToken.token);
       this.#tokenUntilMs = made.joinToken.expiresAt.getTime();
@@ -75,9 +84,9 @@ export class LocalNode {
     return made.heard;
   }
 
-  async #ensureNode(acting: Acting): Promise<{ nodeId: NodeId; heard: boolean }> {
+  async #ensureNode(acting: Acting, knownId: NodeId | null): Promise<{ nodeId: NodeId; heard: boolean }> {
     const { config } = this.context;
-    const known = await store.findSharedNode(acting, NODE);
+    const known = await store.findSharedNode(acting, knownId, NODE);
     if (known !== null) {
       await this.#follow(acting, known.nodeId);
       return known;
@@ -114,9 +123,15 @@ export class LocalNode {
   }
 }
 
+/** null when the file is not there or holds no id. */
+async function readId(file: string): Promise<NodeId | null> {
+  const text = await readFile(file, 'utf8').catch(() => '');
+  return id<NodeId>().safeParse(text.trim()).data ?? null;
+}
+
 /** Whole or not at all, readable by the owner only. */
 async function writePrivate(file: string, content: string): Promise<void> {
-  const part = `${file}.${process.pid}.part`;
+  const part = `${file}.${newId()}.part`;
   await writeFile(part, content, { mode: 0o600 });
   await rename(part, file);
 }
