@@ -27,7 +27,7 @@ const noShell = {
 const noDefaultExport = { selector: 'ExportDefaultDeclaration', message: 'Named exports only.' };
 
 export default tseslint.config(
-  { ignores: ['**/dist/**', '**/node_modules/**', 'packages/rpc/src/gen/**', '.penstock/**', '.cache/**'] },
+  { ignores: ['**/dist/**', '**/node_modules/**', 'packages/*/src/gen/**', '.penstock/**', '.cache/**'] },
   {
     files,
     extends: [tseslint.configs.base],

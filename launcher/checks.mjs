@@ -14,6 +14,7 @@ const checks = [
   ['Formatting', () => capture(bin('prettier'), ['--check', '.'], { env: toolchainEnv(), tailLines: 40 })],
   ['Wires: lint', () => capture(bin('buf'), ['lint'], { cwd: join(repo, 'proto'), env: toolchainEnv() })],
   ['Wires: generated code is up to date', generatedIsCurrent],
+  ['Client: generated code is up to date', clientIsCurrent],
   ['Requirements: every row that is due has a test', requirementsAreProven],
 ];
 
@@ -30,6 +31,12 @@ export async function runChecks() {
     }
   }
   return failed;
+}
+
+/** The client's methods are what the built API's OpenAPI document says. */
+function clientIsCurrent() {
+  const generator = join(repo, 'tools', 'client', 'generate.mjs');
+  return capture(node, [generator, '--check'], { env: toolchainEnv() });
 }
 
 /** The table of requirements is what the tests say, and no row is without one that should have it. */

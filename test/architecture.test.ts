@@ -29,6 +29,7 @@ function imports(file: string): string[] {
 const allowed: Record<string, string[]> = {
   'packages/domain': [],
   'packages/ledger': ['domain'],
+  'packages/client': [],
   'packages/service': ['domain'],
   'packages/db': ['domain', 'service'],
   'packages/rpc': ['domain', 'service'],
@@ -37,7 +38,7 @@ const allowed: Record<string, string[]> = {
   'apps/scheduler': ['domain', 'db', 'rpc', 'ledger', 'service'],
   'apps/collector': ['domain', 'db', 'rpc', 'ledger', 'service'],
   'apps/node-agent': ['domain', 'rpc', 'ledger', 'service'],
-  'apps/cli': ['domain', 'db', 'ledger', 'service', 'stack'],
+  'apps/cli': ['client', 'domain', 'db', 'ledger', 'service', 'stack'],
 };
 
 test('packages and apps import only what the dependency rule allows', () => {

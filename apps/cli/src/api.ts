@@ -1,13 +1,15 @@
-// The command's way to the API: signs in once, refreshes when the access token has run out, and turns problem+json
-// into one sentence. Every request ends by its deadline.
+// The command's way to the API: the client package, with the session that this person keeps on this machine. Signs in
+// once and refreshes when the access token has run out. Every request ends by its deadline.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { AppError, isErrorCode } from '@penstock/domain/errors';
+import { Client } from '@penstock/client/gen/api';
+import { AppError } from '@penstock/domain/errors';
 import type { Environment } from '@penstock/service/config';
 import { readSession, sessionFile, writeSession, type Session } from './session.js';
 
 const REQUEST_TIMEOUT_MS = 15_000;
+const LIST_ROWS_MAX = 10_000;
 /** A file of a hundred thousand lines over a slow line. */
 const DOWNLOAD_TIMEOUT_MS = 600_000;
 
@@ -28,6 +30,10 @@ export function readEndpoints(directory: string): Endpoints | null {
 }
 
 export class Api {
+  /** Every operation as the signed-in person. Throws ProblemError with the API's own code and text. */
+  readonly client: Client;
+  /** The operations that need nobody signed in. */
+  readonly open: Client;
   private readonly file: string;
 
   constructor(
@@ -35,13 +41,18 @@ export class Api {
     env: Environment,
   ) {
     this.file = sessionFile(env);
+    const options = { baseUrl: address, timeoutMs: REQUEST_TIMEOUT_MS };
+    this.open = new Client(options);
+    this.client = new Client({
+      ...options,
+      credentials: { token: () => this.session().accessToken, renew: () => this.renew() },
+    });
   }
 
   /** Signs in and remembers it. */
   async signIn(email: string, password: string, tenantId?: string): Promise<void> {
-    const tokens = await this.send<Omit<Session, 'email'>>('POST', '/api/v1/auth/sign-in', undefined, {
-      email,
-      password,
+    const tokens = await this.open.auth.signIn({
+      ...{ email, password },
       ...(tenantId === undefined ? {} : { tenantId }),
     });
     this.remember({ ...tokens, email });
@@ -49,80 +60,41 @@ export class Api {
 
   /** Acts in another tenant from now on. */
   async switchTenant(tenantId: string): Promise<void> {
-    const session = this.session();
-    const token = await this.request<{ accessToken: string }>('POST', '/api/v1/auth/switch', { tenantId });
-    this.remember({ ...session, ...this.session(), accessToken: token.accessToken, tenantId });
+    const { accessToken } = await this.client.auth.switchTenant({ tenantId });
+    this.remember({ ...this.session(), accessToken, tenantId });
   }
 
   async signOut(): Promise<void> {
     const session = readSession(this.file, this.address);
     if (session === undefined) return;
-    await this.send('POST', '/api/v1/auth/sign-out', undefined, { refreshToken: session.refreshToken }).catch(
-      () => undefined,
-    );
+    await this.open.auth.signOut({ refreshToken: session.refreshToken }).catch(() => undefined);
     writeSession(this.file, this.address, undefined);
   }
 
-  /** A request that needs nobody signed in. */
-  open<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.send<T>(method, path, undefined, body);
+  /** A request by its path, for what has no method of its own here. */
+  request<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return this.client.transport.send<T>({ method, path, body });
   }
 
-  /** A request as the signed-in person. Throws AppError with the API's own code and text. */
-  async request<T>(
-    method: string,
-    path: string,
-    body?: unknown,
-    headers: Record<string, string> = {},
-  ): Promise<T> {
-    return this.signedIn((token) => this.send<T>(method, path, token, body, headers));
+  /** All pages of a list by its path. */
+  list<T>(path: string): Promise<T[]> {
+    const page = (cursor: string | undefined): Promise<{ items: T[]; nextCursor: string | null }> =>
+      this.client.transport.send({ method: 'GET', path, query: { limit: 200, cursor } });
+    return allRows(this.client.transport.pages(page));
   }
 
   /** The body of an answer as it comes, for files. */
-  download(path: string): Promise<Readable> {
-    return this.signedIn(async (token) => {
-      const response = await this.ask('GET', path, token, undefined, { accept: '*/*' }, DOWNLOAD_TIMEOUT_MS);
-      if (!response.ok || response.body === null) throw await refusalOf(response);
-      return Readable.fromWeb(response.body);
-    });
+  async download(path: string): Promise<Readable> {
+    const call = { method: 'GET', path, timeoutMs: DOWNLOAD_TIMEOUT_MS };
+    return Readable.fromWeb(await this.client.transport.stream(call));
   }
 
-  /** With the access token, and once more with a new one when it was too old. */
-  private async signedIn<T>(work: (token: string) => Promise<T>): Promise<T> {
-    const session = this.session();
-    try {
-      return await work(session.accessToken);
-    } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'unauthenticated') throw error;
-      const tokens = await this.send<Omit<Session, 'email'>>('POST', '/api/v1/auth/refresh', undefined, {
-        refreshToken: session.refreshToken,
-        tenantId: session.tenantId,
-      });
-      this.remember({ ...tokens, email: session.email });
-      return work(tokens.accessToken);
-    }
+  private async renew(): Promise<boolean> {
+    const { refreshToken, tenantId, email } = this.session();
+    const tokens = await this.open.auth.refresh({ refreshToken, tenantId });
+    this.remember({ ...tokens, email });
+    return true;
   }
-
-  /** All pages of a list, at most `rowsMax` rows. */
-  async list<T>(path: string, rowsMax = 10_000): Promise<T[]> {
-    const rows: T[] = [];
-    let cursor: string | null = null;
-    do {
-      const query = new URLSearchParams({ limit: '200', ...(cursor === null ? {} : { cursor }) });
-      const page: { items: T[]; nextCursor: string | null } = await this.request('GET', `${path}?${query}`);
-      rows.push(...page.items);
-      cursor = page.nextCursor;
-    } while (cursor !== null && rows.length < rowsMax);
-    return rows;
-  }
-
-  /** The body and its version, for an update with If-Match. */
-  async getWithTag<T>(path: string): Promise<{ body: T; etag: string }> {
-    const body = await this.request<T>('GET', path);
-    return { body, etag: this.lastTag };
-  }
-
-  private lastTag = '';
 
   private session(): Session {
     const session = readSession(this.file, this.address);
@@ -133,58 +105,14 @@ export class Api {
   private remember(session: Session): void {
     writeSession(this.file, this.address, session);
   }
-
-  private async send<T>(
-    method: string,
-    path: string,
-    token?: string,
-    body?: unknown,
-    headers: Record<string, string> = {},
-  ): Promise<T> {
-    const response = await this.ask(method, path, token, body, headers);
-    this.lastTag = response.headers.get('etag') ?? '';
-    if (response.status === 204) return undefined as T;
-    if (!response.ok) throw await refusalOf(response);
-    return (await response.json().catch(() => ({}))) as T;
-  }
-
-  private async ask(
-    method: string,
-    path: string,
-    token: string | undefined,
-    body: unknown,
-    headers: Record<string, string>,
-    timeoutMs = REQUEST_TIMEOUT_MS,
-  ): Promise<Response> {
-    try {
-      return await fetch(new URL(path, this.address), {
-        method,
-        headers: {
-          accept: 'application/json',
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-          ...headers,
-        },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        signal: AbortSignal.timeout(timeoutMs),
-        redirect: 'error',
-      });
-    } catch (cause) {
-      throw new AppError(
-        'unavailable',
-        `the API at ${this.address} does not answer; is it running (npm start)?`,
-        { cause },
-      );
-    }
-  }
 }
 
-/** What the API refused, with its own code and text. */
-async function refusalOf(response: Response): Promise<AppError> {
-  const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-  const code = isErrorCode(answer['code']) ? answer['code'] : 'internal';
-  const detail =
-    typeof answer['detail'] === 'string' ? answer['detail'] : `the API answered ${response.status}`;
-  const field = typeof answer['field'] === 'string' ? answer['field'] : undefined;
-  return new AppError(code, detail, field === undefined ? {} : { field });
+/** The rows of a list, at most `rowsMax`. */
+export async function allRows<Row>(rows: AsyncIterable<Row>, rowsMax = LIST_ROWS_MAX): Promise<Row[]> {
+  const all: Row[] = [];
+  for await (const row of rows) {
+    all.push(row);
+    if (all.length >= rowsMax) break;
+  }
+  return all;
 }

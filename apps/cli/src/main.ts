@@ -1,6 +1,7 @@
 // The `penstock` command: everything the API does, and what is done on the host beside it (verify, db url). Answers
 // on standard output, one sentence on standard error and a non-zero exit when it fails.
 import { Command, CommanderError } from 'commander';
+import { ProblemError } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import { processEnvironment } from '@penstock/service/config';
 import { Api, readEndpoints } from './api.js';
@@ -78,9 +79,10 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode;
   else {
-    const known = error instanceof AppError || error instanceof RangeError;
+    const refused = error instanceof AppError || error instanceof ProblemError;
+    const known = refused || error instanceof RangeError;
     const message = error instanceof Error ? error.message : String(error);
-    const field = error instanceof AppError && error.field !== undefined ? ` (${error.field})` : '';
+    const field = refused && error.field !== undefined ? ` (${error.field})` : '';
     process.stderr.write(`penstock: ${message}${field}\n`);
     if (!known && env['PENSTOCK_DEBUG'] !== undefined && error instanceof Error)
       process.stderr.write(`${error.stack}\n`);

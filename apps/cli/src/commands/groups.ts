@@ -1,5 +1,7 @@
 // Node groups, and usage in quarantine.
 import type { Command } from 'commander';
+import type { QuarantineReleaseBody } from '@penstock/client/gen/api';
+import { allRows } from '../api.js';
 import type { Context } from '../main.js';
 import { humanBytes, printOne, printRows, type Row } from '../output.js';
 
@@ -8,14 +10,14 @@ export function groupCommands(program: Command, context: Context): void {
   group
     .command('create <name>')
     .action(async (name: string) =>
-      printOne(context.output(), await context.api().request<Row>('POST', '/api/v1/node-groups', { name })),
+      printOne(context.output(), await context.api().client.nodeGroups.create({ name })),
     );
   group.command('add <groupId> <nodeId>').action(async (groupId: string, nodeId: string) => {
-    await context.api().request('POST', `/api/v1/node-groups/${groupId}/nodes`, { nodeId });
+    await context.api().client.nodeGroups.addNode(groupId, { nodeId });
     context.output().write('added\n');
   });
   group.command('list').action(async () =>
-    printRows(context.output(), await context.api().list<Row>('/api/v1/node-groups'), {
+    printRows(context.output(), await allRows(context.api().client.nodeGroups.listAll()), {
       nodeGroupId: 'id',
       name: 'name',
       nodeIds: 'nodes',
@@ -24,20 +26,17 @@ export function groupCommands(program: Command, context: Context): void {
   group
     .command('rename <groupId> <name>')
     .action(async (groupId: string, name: string) =>
-      printOne(
-        context.output(),
-        await context.api().request<Row>('PATCH', `/api/v1/node-groups/${groupId}`, { name }),
-      ),
+      printOne(context.output(), await context.api().client.nodeGroups.rename(groupId, { name })),
     );
   group.command('remove <groupId> <nodeId>').action(async (groupId: string, nodeId: string) => {
-    await context.api().request('DELETE', `/api/v1/node-groups/${groupId}/nodes/${nodeId}`);
+    await context.api().client.nodeGroups.removeNode(groupId, nodeId);
     context.output().write('removed\n');
   });
   group
     .command('delete <groupId>')
     .description('delete a group that no plan uses')
     .action(async (groupId: string) => {
-      await context.api().request('DELETE', `/api/v1/node-groups/${groupId}`);
+      await context.api().client.nodeGroups.delete(groupId);
       context.output().write('deleted\n');
     });
 }
@@ -50,7 +49,7 @@ export function quarantineCommands(program: Command, context: Context): void {
     .option('--all')
     .action(async (options: { all?: true }) => {
       const out = context.output();
-      const rows = await context.api().list<Row>('/api/v1/quarantine');
+      const rows = await allRows(context.api().client.quarantine.listAll());
       const wanted = options.all === true ? rows : rows.filter((row) => row['releasedAt'] === null);
       const bytes = (row: Row): string =>
         humanBytes(BigInt(String(row['upBytes'])) + BigInt(String(row['downBytes'])));
@@ -72,11 +71,8 @@ export function quarantineCommands(program: Command, context: Context): void {
         ...(id === undefined ? {} : { quarantineIds: id }),
         ...(node === undefined ? {} : { nodeId: node }),
         ...(subscription === undefined ? {} : { subscriptionId: subscription }),
-        ...(reason === undefined ? {} : { reason }),
+        ...(reason === undefined ? {} : { reason: reason as NonNullable<QuarantineReleaseBody['reason']> }),
       };
-      printOne(
-        context.output(),
-        await context.api().request<Row>('POST', '/api/v1/quarantine/release', body),
-      );
+      printOne(context.output(), await context.api().client.quarantine.release(body));
     });
 }

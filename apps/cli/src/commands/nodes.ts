@@ -1,12 +1,14 @@
 // Nodes, their join tokens and their streams.
 import type { Command } from 'commander';
+import type { NewNode } from '@penstock/client/gen/api';
+import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { printOne, printRows, type Row } from '../output.js';
+import { printOne, printRows } from '../output.js';
 
 export function nodeCommands(program: Command, context: Context): void {
   const node = program.command('node').description('machines that carry traffic');
   node.command('list').action(async () =>
-    printRows(context.output(), await context.api().list<Row>('/api/v1/nodes'), {
+    printRows(context.output(), await allRows(context.api().client.nodes.listAll()), {
       nodeId: 'id',
       name: 'name',
       address: 'address',
@@ -17,9 +19,7 @@ export function nodeCommands(program: Command, context: Context): void {
   );
   node
     .command('show <id>')
-    .action(async (id: string) =>
-      printOne(context.output(), await context.api().request<Row>('GET', `/api/v1/nodes/${id}`)),
-    );
+    .action(async (id: string) => printOne(context.output(), await context.api().client.nodes.get(id)));
   node
     .command('create <name>')
     .description('register a node with a VLESS and a WireGuard inbound')
@@ -29,7 +29,7 @@ export function nodeCommands(program: Command, context: Context): void {
     .option('--wireguard-subnet <cidr>', "addresses of the customers' devices", '10.66.0.0/16')
     .option('--group <id...>', 'node groups')
     .action(async (name: string, options: Record<string, string> & { group?: string[] }) => {
-      const inbounds: Row[] = [];
+      const inbounds: NewNode['inbounds'] = [];
       if (options['xrayPort'] !== '0') {
         inbounds.push({ tag: 'vless', engine: 'xray', port: Number(options['xrayPort']), security: 'none' });
       }
@@ -38,27 +38,25 @@ export function nodeCommands(program: Command, context: Context): void {
           tag: 'wireguard',
           engine: 'wireguard',
           port: Number(options['wireguardPort']),
-          subnets: [options['wireguardSubnet']],
+          subnets: [options['wireguardSubnet'] ?? ''],
         });
       }
-      const body = { name, address: options['address'], inbounds, nodeGroupIds: options.group ?? [] };
-      printOne(context.output(), await context.api().request<Row>('POST', '/api/v1/nodes', body));
+      const body = { name, address: options['address'] ?? '', inbounds, nodeGroupIds: options.group ?? [] };
+      printOne(context.output(), await context.api().client.nodes.register(body));
     });
   node
     .command('token <nodeId>')
     .description('a one-time join token for the node (secret, shown once)')
     .action(async (id: string) => {
       const out = context.output();
-      const answer = await context.api().request<Row>('POST', `/api/v1/nodes/${id}/join-tokens`, {});
+      const answer = await context.api().client.joinTokens.create(id, {});
       out.write(out.json ? JSON.stringify(answer, null, 2) + '\n' : `${String(answer['token'])}\n`);
     });
   node
     .command('tokens <nodeId>')
     .description('the newest join tokens of the node, without their secrets')
     .action(async (id: string) => {
-      const { items } = await context
-        .api()
-        .request<{ items: Row[] }>('GET', `/api/v1/nodes/${id}/join-tokens`);
+      const { items } = await context.api().client.joinTokens.list(id);
       printRows(context.output(), items, {
         ...{
           joinTokenId: 'id',
@@ -70,7 +68,7 @@ export function nodeCommands(program: Command, context: Context): void {
       });
     });
   node.command('revoke-token <nodeId> <joinTokenId>').action(async (id: string, joinTokenId: string) => {
-    await context.api().request('DELETE', `/api/v1/nodes/${id}/join-tokens/${joinTokenId}`);
+    await context.api().client.joinTokens.revoke(id, joinTokenId);
     context.output().write('revoked\n');
   });
   node
@@ -88,7 +86,7 @@ export function nodeCommands(program: Command, context: Context): void {
         ...(linkMbps === undefined ? {} : { linkMbps: Number(linkMbps) }),
         ...(multiplier === undefined ? {} : { multiplierPerMille: Math.round(Number(multiplier) * 1000) }),
       };
-      printOne(context.output(), await context.api().request<Row>('PATCH', `/api/v1/nodes/${id}`, body));
+      printOne(context.output(), await context.api().client.nodes.change(id, body));
     });
   for (const [act, description] of [
     ['drain', 'take no new customers; those that are there go on'],
@@ -99,39 +97,34 @@ export function nodeCommands(program: Command, context: Context): void {
       .command(`${act} <nodeId>`)
       .description(description)
       .action(async (id: string) => {
-        const answer = await context.api().request<Row>('POST', `/api/v1/nodes/${id}/${act}`);
+        const answer = await context.api().client.nodes[act](id);
         context.output().write(`${String(answer['name'])}: ${String(answer['state'])}\n`);
       });
   }
   node
     .command('status <nodeId>')
     .description('heartbeat, engines, certificate, stream, and whether the node waits for your approval')
-    .action(async (id: string) =>
-      printOne(context.output(), await context.api().request<Row>('GET', `/api/v1/nodes/${id}/status`)),
-    );
+    .action(async (id: string) => printOne(context.output(), await context.api().client.nodes.status(id)));
   node
     .command('approve <nodeId>')
     .description('let a node whose certificate ran out have one for the key that its status shows')
     .requiredOption('--key <fingerprint>', 'compare it with the one in the log of the node')
     .action(async (id: string, { key }: { key: string }) => {
-      const path = `/api/v1/nodes/${id}/reattest/approve`;
-      printOne(context.output(), await context.api().request<Row>('POST', path, { keyFingerprint: key }));
+      const approved = await context.api().client.nodes.approve(id, { keyFingerprint: key });
+      printOne(context.output(), approved);
     });
   const stream = node.command('stream').description("the node's stream of usage");
   stream
     .command('release <nodeId>')
     .description('let a frozen stream go on, in a new epoch, when the node opens it again (within a minute)')
     .action(async (id: string) =>
-      printOne(
-        context.output(),
-        await context.api().request<Row>('POST', `/api/v1/nodes/${id}/stream/release`),
-      ),
+      printOne(context.output(), await context.api().client.nodes.releaseStream(id)),
     );
   node
     .command('delete <nodeId>')
     .description('delete a revoked node; its usage stays')
     .action(async (id: string) => {
-      await context.api().request('DELETE', `/api/v1/nodes/${id}`);
+      await context.api().client.nodes.delete(id);
       context.output().write('deleted\n');
     });
   node
@@ -139,9 +132,6 @@ export function nodeCommands(program: Command, context: Context): void {
     .description("revoke the node's certificates and close its streams")
     .requiredOption('--reason <text>')
     .action(async (id: string, options: { reason: string }) =>
-      printOne(
-        context.output(),
-        await context.api().request<Row>('POST', `/api/v1/nodes/${id}/revoke`, options),
-      ),
+      printOne(context.output(), await context.api().client.nodes.revoke(id, options)),
     );
 }

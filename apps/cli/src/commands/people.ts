@@ -20,7 +20,7 @@ export function peopleCommands(program: Command, context: Context): void {
         throw new AppError('not_found', 'there is no unused set-up link here; name one with --link');
       const password = await readPassword();
       const api = context.api();
-      await api.open('POST', '/api/v1/setup', {
+      await api.open.setup.claim({
         token,
         email: options.email,
         password,
@@ -59,7 +59,7 @@ export function peopleCommands(program: Command, context: Context): void {
   program
     .command('whoami')
     .description('who is signed in, in which tenant, with which role')
-    .action(async () => printOne(context.output(), await context.api().request('GET', '/api/v1/auth/me')));
+    .action(async () => printOne(context.output(), await context.api().client.auth.whoami()));
 }
 
 async function readPassword(): Promise<string> {

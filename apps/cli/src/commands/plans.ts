@@ -1,7 +1,9 @@
 // Plans: terms on offer.
 import type { Command } from 'commander';
+import type { NewPlan } from '@penstock/client/gen/api';
+import { allRows, type Api } from '../api.js';
 import type { Context } from '../main.js';
-import { humanBytes, parseBytes, printOne, printRows, type Row } from '../output.js';
+import { humanBytes, parseBytes, printOne, printRows } from '../output.js';
 
 export function planCommands(program: Command, context: Context): void {
   const plan = program.command('plan').description('terms on offer');
@@ -18,11 +20,11 @@ export function planCommands(program: Command, context: Context): void {
       const groups = options.group ?? (await defaultGroup(api));
       printOne(
         context.output(),
-        await api.request<Row>('POST', '/api/v1/plans', {
+        await api.client.plans.create({
           name,
           limitBytes: parseBytes(options['limit'] ?? '')?.toString() ?? null,
-          period: options['period'],
-          engines: (options['engines'] ?? '').split(','),
+          period: options['period'] as NonNullable<NewPlan['period']>,
+          engines: (options['engines'] ?? '').split(',') as NewPlan['engines'],
           deviceLimit: Number(options['devices']),
           ...(options['days'] === undefined ? {} : { durationDays: Number(options['days']) }),
           nodeGroupIds: groups,
@@ -31,12 +33,12 @@ export function planCommands(program: Command, context: Context): void {
     });
   plan.command('list').action(async () => {
     const out = context.output();
-    const rows = await context.api().list<Row>('/api/v1/plans');
+    const rows = await allRows(context.api().client.plans.listAll());
     const shown = out.json
       ? rows
       : rows.map((row) => ({
           ...row,
-          limit: row['limitBytes'] === null ? 'unlimited' : humanBytes(BigInt(String(row['limitBytes']))),
+          limit: row.limitBytes === null ? 'unlimited' : humanBytes(BigInt(row.limitBytes)),
         }));
     printRows(out, shown, {
       planId: 'id',
@@ -48,7 +50,7 @@ export function planCommands(program: Command, context: Context): void {
   });
 }
 
-async function defaultGroup(api: { list<T>(path: string): Promise<T[]> }): Promise<string[]> {
-  const groups = await api.list<{ nodeGroupId: string; name: string }>('/api/v1/node-groups');
+async function defaultGroup({ client }: Api): Promise<string[]> {
+  const groups = await allRows(client.nodeGroups.listAll());
   return groups.filter((group) => group.name === 'default').map((group) => group.nodeGroupId);
 }

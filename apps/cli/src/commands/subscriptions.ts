@@ -1,13 +1,9 @@
 // Subscriptions: one end customer's right to use; his usage, and how far his access was enforced.
 import type { Command } from 'commander';
+import type { SubscriptionChange } from '@penstock/client/gen/api';
+import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { humanBytes, parseBytes, printOne, printRows, type Row } from '../output.js';
-
-const base = '/api/v1/subscriptions';
-
-interface Access {
-  items: { nodeName: string; address: string; vless: { uri: string }[]; wireguard: { conf: string }[] }[];
-}
+import { humanBytes, parseBytes, printOne, printRows } from '../output.js';
 
 export function subscriptionCommands(program: Command, context: Context): void {
   const subscription = program.command('subscription').description("end customers' right to use");
@@ -21,11 +17,11 @@ export function subscriptionCommands(program: Command, context: Context): void {
         planId: options.plan,
         ...(options.externalRef === undefined ? {} : { externalRef: options.externalRef }),
       };
-      printOne(context.output(), await context.api().request<Row>('POST', base, body));
+      printOne(context.output(), await context.api().client.subscriptions.create(body));
     });
   subscription.command('list').action(async () => {
     const out = context.output();
-    const rows = await context.api().list<Row>(base);
+    const rows = await allRows(context.api().client.subscriptions.listAll());
     printRows(out, rows, {
       subscriptionId: 'id',
       name: 'name',
@@ -37,13 +33,13 @@ export function subscriptionCommands(program: Command, context: Context): void {
   subscription
     .command('show <id>')
     .action(async (id: string) =>
-      printOne(context.output(), await context.api().request<Row>('GET', `${base}/${id}`)),
+      printOne(context.output(), await context.api().client.subscriptions.get(id)),
     );
   subscription
     .command('access <id>')
     .description('links and WireGuard configuration of the customer (secret)')
     .action(async (id: string) => {
-      const answer = await context.api().request<Access>('GET', `${base}/${id}/access`);
+      const answer = await context.api().client.access.get(id);
       const out = context.output();
       if (out.json) return out.write(JSON.stringify(answer, null, 2) + '\n');
       for (const node of answer.items) {
@@ -58,10 +54,7 @@ export function subscriptionCommands(program: Command, context: Context): void {
     .option('--name <name>', 'name of the device', 'device')
     .option('--public-key <key>', "the customer's own key; otherwise a pair is made")
     .action(async (id: string, options: { name: string; publicKey?: string }) =>
-      printOne(
-        context.output(),
-        await context.api().request<Row>('POST', `${base}/${id}/devices`, { ...options }),
-      ),
+      printOne(context.output(), await context.api().client.devices.add(id, { ...options })),
     );
   subscription
     .command('update <id>')
@@ -70,21 +63,20 @@ export function subscriptionCommands(program: Command, context: Context): void {
     .option('--name <name>')
     .action(async (id: string, options: { limit?: string; state?: string; name?: string }) => {
       const api = context.api();
-      const { etag } = await api.getWithTag(`${base}/${id}`);
+      const { version } = await api.client.subscriptions.get(id);
       const body = {
         ...(options.limit === undefined ? {} : { limitBytes: parseBytes(options.limit)?.toString() ?? null }),
-        ...(options.state === undefined ? {} : { adminState: options.state }),
+        ...(options.state === undefined
+          ? {}
+          : { adminState: options.state as NonNullable<SubscriptionChange['adminState']> }),
         ...(options.name === undefined ? {} : { name: options.name }),
       };
-      printOne(
-        context.output(),
-        await api.request<Row>('PATCH', `${base}/${id}`, body, { 'if-match': etag }),
-      );
+      printOne(context.output(), await api.client.subscriptions.change(id, body, { ifMatch: version }));
     });
   subscription.command('delete <id>').action(async (id: string) => {
     const api = context.api();
-    const { etag } = await api.getWithTag(`${base}/${id}`);
-    await api.request('DELETE', `${base}/${id}`, undefined, { 'if-match': etag });
+    const { version } = await api.client.subscriptions.get(id);
+    await api.client.subscriptions.delete(id, { ifMatch: version });
     context.output().write('deleted; usage that still arrives is billed\n');
   });
   subscription
@@ -92,7 +84,7 @@ export function subscriptionCommands(program: Command, context: Context): void {
     .description('how far the last changes of access are confirmed, and how long they took')
     .action(async (id: string) => {
       const out = context.output();
-      const answer = await context.api().request<Row & { items: Row[] }>('GET', `${base}/${id}/enforcement`);
+      const answer = await context.api().client.enforcement.get(id);
       if (out.json) return out.write(JSON.stringify(answer, null, 2) + '\n');
       out.write(`${String(answer['state'])}${answer['ms'] === null ? '' : `, ${String(answer['ms'])} ms`}\n`);
       printRows(out, answer.items, {
@@ -114,7 +106,7 @@ export function subscriptionCommands(program: Command, context: Context): void {
     )
     .action(async (id: string) => {
       const out = context.output();
-      const usage = await context.api().request<Row>('GET', `${base}/${id}/usage`);
+      const usage = await context.api().client.usage.get(id);
       if (out.json) return out.write(JSON.stringify(usage, null, 2) + '\n');
       const human = Object.fromEntries(
         Object.entries(usage).map(([key, value]) => [

@@ -1,7 +1,8 @@
 // Tenants, for members of the platform tenant.
 import type { Command } from 'commander';
+import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { printOne, printRows, type Row } from '../output.js';
+import { printOne, printRows } from '../output.js';
 
 export function tenantCommands(program: Command, context: Context): void {
   const tenant = program.command('tenant').description('customers of the platform');
@@ -10,10 +11,10 @@ export function tenantCommands(program: Command, context: Context): void {
     .option('--time-zone <zone>', 'IANA time zone of periods', 'UTC')
     .action(async (name: string, options: { timeZone: string }) => {
       const body = { name, timeZone: options.timeZone };
-      printOne(context.output(), await context.api().request<Row>('POST', '/api/v1/tenants', body));
+      printOne(context.output(), await context.api().client.tenants.create(body));
     });
   tenant.command('list').action(async () =>
-    printRows(context.output(), await context.api().list<Row>('/api/v1/tenants'), {
+    printRows(context.output(), await allRows(context.api().client.tenants.listAll()), {
       tenantId: 'id',
       name: 'name',
       state: 'state',
@@ -22,7 +23,5 @@ export function tenantCommands(program: Command, context: Context): void {
   );
   tenant
     .command('show <tenantId>')
-    .action(async (id: string) =>
-      printOne(context.output(), await context.api().request<Row>('GET', `/api/v1/tenants/${id}`)),
-    );
+    .action(async (id: string) => printOne(context.output(), await context.api().client.tenants.get(id)));
 }

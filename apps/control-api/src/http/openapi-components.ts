@@ -96,7 +96,11 @@ export function componentsOf(routes: readonly Route[], also: Record<string, z.Zo
   for (const route of routes) {
     const noun = nounOf(route);
     const own = `${noun}${pascal(operationOf(route).name)}`;
-    if (route.method === 'POST' && !/:\w+\/[^/]+$/.test(route.path) && operationOf(route).name === 'create') {
+    if (
+      route.method === 'POST' &&
+      !/:\w+\/[^/]+$/.test(route.path) &&
+      ['create', 'register'].includes(operationOf(route).name)
+    ) {
       give(route.declaration.reply, noun, `${own}Reply`);
       give(route.body, `New${noun}`, `${own}Body`);
     }
