@@ -208,6 +208,17 @@ describe('periods that nobody needs', () => {
     expect(periods.at(keyOf(1), 500, 0)).toBe(1);
   });
 
+  it('stay while they wait to be asked for again, however long ago they began', async () => {
+    const periods = new Periods();
+    periods.load([keyOf(1)], [period(1)], 0);
+    periods.forget(keyOf(1));
+    const now = PERIODS_BACK_MS * 2;
+    expect(await periods.sweep(() => [user([keyOf(1)], 0)], now, turn)).toBe(0);
+    expect(periods.at(keyOf(1), now, now)).toBe(PERIOD_NOT_LOADED);
+    periods.load([keyOf(1)], [period(1)], now);
+    expect(periods.at(keyOf(1), now, now)).toBe(0);
+  });
+
   it('stay while a stream that opens meanwhile asks for them', async () => {
     const periods = new Periods();
     periods.load([keyOf(1), keyOf(2)], [period(1), period(2)], 0);

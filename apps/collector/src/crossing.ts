@@ -302,9 +302,13 @@ export class Periods {
       if (known.seen !== number) {
         this.known.delete(key);
         gone.push(...known.periods);
-      } else if (known.periods.some((p) => (this.ends[p] as number) < nowMs - PERIODS_BACK_MS)) {
-        gone.push(...known.periods.filter((p) => (this.ends[p] as number) < nowMs - PERIODS_BACK_MS));
-        known.periods = known.periods.filter((p) => (this.ends[p] as number) >= nowMs - PERIODS_BACK_MS);
+      } else if (known.askedAtMs !== -Infinity) {
+        // Not of one that is to be asked for again: its end is not the true one (forget), and the same period in a
+        // second place would be one row twice in a flush.
+        const isOver = (p: number): boolean => (this.ends[p] as number) < nowMs - PERIODS_BACK_MS;
+        const over = known.periods.filter(isOver);
+        if (over.length > 0) known.periods = known.periods.filter((p) => !isOver(p));
+        gone.push(...over);
       }
       if (++looked % SWEEP_KEYS_MAX === 0) await turn();
     }
