@@ -317,3 +317,43 @@ describe('acting on many', () => {
     expect((await act({ action: 'delete', subscriptionIds: ids })).status).toBe(404);
   });
 });
+
+test('64 clients change the same subscriptions in every way at once: no deadlock shows, each success is one audit row', async () => {
+  const body = { planId: own.planId, namePattern: 'storm-{n}', count: 12 };
+  const ids = (await post(`${LIST}/bulk`, body)).body['subscriptionIds'] as unknown as string[];
+  const pick = (n: number): string => ids[n % ids.length] as string;
+  const many = (n: number): string[] => (n % 2 === 0 ? ids : ids.toReversed()).slice(n % 5);
+  const wide = (body: object): Promise<Answer> => post(`${LIST}/bulk-action`, body);
+  const ways: ((n: number) => Promise<Answer>)[] = [
+    (n) => world.ask('PATCH', `${LIST}/${pick(n)}`, { as: operator, body: { name: `storm-x${n}` } }),
+    (n) => post(`${LIST}/${pick(n)}/top-up`, { bytes: '1' }),
+    (n) => post(`${LIST}/${pick(n)}/renew`, {}),
+    (n) => world.ask('POST', `${LIST}/${pick(n)}/rotate`, { as: operator }),
+    (n) => post(`${LIST}/${pick(n)}/devices`, { name: 'phone' }),
+    (n) => wide({ action: 'reset', subscriptionIds: many(n) }),
+    (n) => wide({ action: 'extend', days: 1, subscriptionIds: many(n) }),
+    (n) => wide({ action: 'top_up', bytes: '1', filter: { q: 'storm-' } }),
+  ];
+  const audited = async (): Promise<number> =>
+    (
+      await world.sql<{ n: number }>('SELECT count(*)::int AS n FROM audit_log WHERE tenant_id = $1', [
+        own.admin.tenantId,
+      ])
+    )[0]?.n ?? 0;
+  const before = await audited();
+  const statuses: number[] = [];
+  const client = async (c: number): Promise<void> => {
+    for (let n = c; n < c + 6; n++)
+      statuses.push((await (ways[n % ways.length] as (typeof ways)[number])(n)).status);
+  };
+  await Promise.all(Array.from({ length: 64 }, (_, c) => client(c)));
+  // 422: the device limit.
+  expect(statuses.filter((status) => status >= 300 && status !== 422)).toEqual([]);
+  expect(await audited()).toBe(before + statuses.filter((status) => status < 300).length);
+  const devices = await world.sql<{ n: number }>(
+    `SELECT max(n)::int AS n FROM (SELECT count(*) AS n FROM device WHERE removed_at IS NULL AND subscription_id = ANY ($1::uuid[])
+     GROUP BY subscription_id) each`,
+    [ids],
+  );
+  expect(devices).toEqual([{ n: 2 }]);
+});
