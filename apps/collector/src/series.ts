@@ -2,6 +2,9 @@
 // and quarter of an hour. Only what moved takes room; a flush (derive.ts, every 30 s) takes everything and starts from
 // nothing, under a watermark of its own. The flush turns quarters into the hours of the tenant's zone: every zone's full
 // hour begins on one.
+//
+// Measured: an add 12 to 20 ns (a sample costs the collector 1.8 µs); a flush 10 to 13 µs of PostgreSQL for each customer
+// that moved in 30 s, so 2 to 3 per cent of all at 360,000 samples a second of 100,000 customers (bench/README.md).
 import { engineNumber } from '@penstock/domain/terms';
 import { grown } from './growable.js';
 
