@@ -154,7 +154,7 @@ describe('at the operator’s provider', () => {
     expect((await exchange(browser, codeOf(ended))).body).toMatchObject({ code: 'token_invalid' });
   });
 
-  test('the mail address of an account, vouched for by the provider, leads nowhere without a link', async () => {
+  test('the mail address of an account, vouched for by the provider, leads nowhere without a link [V36]', async () => {
     const [row] = await world.sql<{ email: string }>(`SELECT email FROM account WHERE account_id = $1`, [
       person.accountId,
     ]);
@@ -267,6 +267,11 @@ describe('at a tenant’s own provider', () => {
     });
     expect(renewed.status).toBe(200);
     await check(renewed.body);
+    const roaming = await world.sql(
+      `SELECT FROM session WHERE only_tenant_id IS NULL
+          AND family_id IN (SELECT family_id FROM session WHERE only_tenant_id IS NOT NULL)`,
+    );
+    expect(roaming).toEqual([]);
   });
 
   test('only owners manage providers; the secret is never shown; another tenant’s is not there', async () => {
