@@ -332,7 +332,7 @@ test('64 clients change the same subscriptions in every way at once: no deadlock
     (n) => post(`${LIST}/${pick(n)}/devices`, { name: 'phone' }),
     (n) => wide({ action: 'reset', subscriptionIds: many(n) }),
     (n) => wide({ action: 'extend', days: 1, subscriptionIds: many(n) }),
-    (n) => wide({ action: 'top_up', bytes: '1', filter: { q: 'storm-' } }),
+    () => wide({ action: 'top_up', bytes: '1', filter: { q: 'storm-' } }),
   ];
   const audited = async (): Promise<number> =>
     (
