@@ -13,7 +13,7 @@ import { networkOf, siteOf } from './networks.js';
 
 /** Tokens that were not used by then are not used: others may want them. */
 const LEASE_MS = 1_000;
-const LEASES_MAX = 50_000;
+const LEASES_MAX = 10_000;
 /** How often one request asks again when others took what was leased. */
 const ASKS_MAX = 3;
 
@@ -100,6 +100,9 @@ export class Limiter {
       }
     } finally {
       lease.waiting--;
+      // One who came once leaves nothing here: strangers' addresses are many.
+      const spent = lease.tokens === 0 && lease.emptyUntilMs === 0 && lease.waiting === 0;
+      if (spent && (limit.leaseMax === 1 || this.#leases.size >= LEASES_MAX)) this.#leases.delete(full);
     }
     return this.#takeHere(full, limit, true);
   }
