@@ -46,4 +46,6 @@ export const changedSettings = settings
   .meta({ examples: [{ supportName: 'Example Net support', supportUrl: 'https://example.org/help' }] });
 export type ChangedSettings = z.output<typeof changedSettings>;
 
-export const settingsReply = z.strictObject({ ...shape, version: z.number().int() });
+export const settingsReply = z
+  .strictObject({ ...shape, version: z.number().int() })
+  .meta({ examples: [{ ...defaultSettings, supportName: 'Example Net support', version: 1 }] });
