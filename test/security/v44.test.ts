@@ -105,7 +105,7 @@ describe('V44 numbers', async () => {
   test.each(cases)('%s %s: 400, or the very number that was written', async (_name, field, route) => {
     const { method, path, body } = request(route, ids, ids);
     for (const literal of literals) {
-      const { [field]: _replaced, ...rest } = body as Record<string, unknown>;
+      const rest = Object.fromEntries(Object.entries(body ?? {}).filter(([name]) => name !== field));
       const others = JSON.stringify(rest).slice(1, -1);
       const text = `{${others === '' ? '' : `${others},`}"${field}":${literal}}`;
       const answer = await world.ask(method, path, { as: own.admin, body: text });
