@@ -1,16 +1,25 @@
-import { Body, Controller, HttpCode, Param, Post } from '@nestjs/common';
+import { Body, Controller, Get, Header, HttpCode, Param, Post } from '@nestjs/common';
 import type { AccountId } from '@penstock/domain/ids';
 import { ActorOf, OriginOf, type Actor, type Origin } from '../http/actor.js';
 import { id } from '../http/fields.js';
 import { Public, Require, Self } from '../http/require.decorator.js';
 import * as schema from './password.schema.js';
 import { PasswordService } from './password.service.js';
+import { resetPage, resetPagePolicy } from './reset.page.js';
 
-@Controller('api/v1')
+@Controller()
 export class PasswordController {
   constructor(private readonly password: PasswordService) {}
 
-  @Post('me/password')
+  @Get('reset')
+  @Header('content-type', 'text/html; charset=utf-8')
+  @Header('content-security-policy', resetPagePolicy)
+  @Public({ summary: 'The page that a reset link opens', contentType: 'text/html' })
+  page(): string {
+    return resetPage;
+  }
+
+  @Post('api/v1/me/password')
   @HttpCode(204)
   @Self({
     summary: 'Changes one’s own password and ends all other sessions',
@@ -24,7 +33,7 @@ export class PasswordController {
     return this.password.change(actor, body);
   }
 
-  @Post('members/:accountId/password-reset')
+  @Post('api/v1/members/:accountId/password-reset')
   @Require('password_reset.create', {
     summary: 'Makes a one-time link with which a member sets a new password',
     reply: schema.resetLink,
@@ -40,7 +49,7 @@ export class PasswordController {
     return this.password.makeLink(actor, accountId, body);
   }
 
-  @Post('auth/reset')
+  @Post('api/v1/auth/reset')
   @HttpCode(204)
   @Public({
     summary: 'Sets a new password with a one-time link and ends all sessions',
