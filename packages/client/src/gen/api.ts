@@ -1376,6 +1376,11 @@ class AuthApi {
 class PasswordApi {
   constructor(private readonly transport: Transport) {}
 
+  /** The page that a reset link opens. Needs no sign-in. */
+  page(options?: RequestOptions): Promise<string> {
+    return this.transport.send({ method: 'GET', path: '/reset', text: true, options });
+  }
+
   /** Changes one’s own password and ends all other sessions. Needs a signed-in person. */
   change(body: PasswordChangeBody, options?: MutationOptions): Promise<void> {
     return this.transport.send({ method: 'POST', path: '/api/v1/me/password', body, options });
