@@ -54,6 +54,7 @@ export class OidcController {
     reply: tokens,
     errors: ['token_invalid', 'token_expired', 'forbidden', 'not_found'],
     secret: true,
+    withoutKey: 'the code works once',
   })
   async exchange(
     @Body({ schema: schema.exchange }) body: schema.Exchange,
