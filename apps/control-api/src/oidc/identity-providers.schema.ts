@@ -5,6 +5,8 @@ const issuer = z
   .url({ protocol: /^https?$/ })
   .max(500)
   .refine((value) => {
+    // Asked of what is no URL too: the check before does not end the checks.
+    if (!URL.canParse(value)) return false;
     const url = new URL(value);
     return url.search === '' && url.hash === '' && url.username === '' && url.password === '';
   }, 'must be an address without query, fragment or name')
