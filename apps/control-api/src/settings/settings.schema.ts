@@ -22,7 +22,6 @@ const shape = {
   usageHourDays: days(62, 4_000).meta({
     description: 'Hourly usage is kept so long; months are kept for good.',
   }),
-  eventDays: days(1, 30).meta({ description: 'Live events can be read again for so long.' }),
   defaultTimeZone: timeZone.meta({ description: 'Of tenants that name none when they are made.' }),
 };
 
@@ -33,7 +32,6 @@ export const defaultSettings = {
   minPasswordLength: PASSWORD_CHARACTERS_MIN,
   sessionDays: 30,
   usageHourDays: 400,
-  eventDays: 7,
   defaultTimeZone: 'UTC',
 } as const satisfies Settings;
 

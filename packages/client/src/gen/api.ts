@@ -1013,8 +1013,6 @@ export type SettingChange = {
   sessionDays?: number;
   /** Hourly usage is kept so long; months are kept for good. */
   usageHourDays?: number;
-  /** Live events can be read again for so long. */
-  eventDays?: number;
   /** Of tenants that name none when they are made. */
   defaultTimeZone?: string;
 };
@@ -1030,8 +1028,6 @@ export type SettingGetReply = {
   sessionDays: number;
   /** Hourly usage is kept so long; months are kept for good. */
   usageHourDays: number;
-  /** Live events can be read again for so long. */
-  eventDays: number;
   /** Of tenants that name none when they are made. */
   defaultTimeZone: string;
   version: number;
