@@ -3,6 +3,7 @@
 // reference page are made from it.
 import { z } from 'zod';
 import { errorCodes, type ErrorCode } from '@penstock/domain/errors';
+import { keyMayHold } from '../permissions.js';
 import { problem } from './fields.js';
 import {
   componentsOf,
@@ -145,13 +146,20 @@ class Maker {
 }
 
 /** Limits of requests, on every answer (limits/). */
-const rateHeaders = ['RateLimit', 'RateLimit-Policy'] as const;
+const rateHeaders = [
+  'RateLimit-Policy',
+  'RateLimit-Limit',
+  'RateLimit-Remaining',
+  'RateLimit-Reset',
+] as const;
 
 function headers(): Json {
   const texts: Record<string, string> = {
     ...headerTexts,
-    RateLimit: 'What is left of the limit that is nearest: `"name";r=remaining;t=seconds`.',
-    'RateLimit-Policy': 'The limits that this request counted against: `"name";q=quota;w=seconds`.',
+    'RateLimit-Policy': 'The limit that is nearest: requests, and `w`: the seconds in which they come back.',
+    'RateLimit-Limit': 'Requests at once.',
+    'RateLimit-Remaining': 'Requests that are left now.',
+    'RateLimit-Reset': 'Seconds until all are back.',
   };
   return Object.fromEntries(
     Object.entries(texts).map(([name, description]) => [name, { description, schema: { type: 'string' } }]),
@@ -189,7 +197,7 @@ function refusal(status: number, codes: ErrorCode[]): Json {
 
 function securityOf({ declaration: { access } }: Route): Json[] {
   if (access === 'public') return [];
-  return access === 'self' ? [{ session: [] }] : [{ session: [] }, { key: [] }];
+  return access !== 'self' && keyMayHold(access) ? [{ session: [] }, { key: [] }] : [{ session: [] }];
 }
 
 /** Examples that a body schema brings (`.meta({ examples })`). */
