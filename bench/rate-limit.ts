@@ -31,17 +31,19 @@ interface Load {
 
 export const bench: Bench = async ({ rounds, count = CHECKS, say }) => {
   const redis = await testRedis();
-  const [ours, anchors, ratios, leased, p50s, p99s]: number[][] = [[], [], [], [], [], []];
+  const [ours, anchors, ratios, plainRatios, leased, p50s, p99s]: number[][] = [[], [], [], [], [], [], []];
   try {
     const sha = await scriptOf(redis);
     for (let i = 0; i < rounds; i++) {
-      const anchor = await redisBenchmark(redis, sha, count);
+      const anchor = await redisBenchmark(redis, sha, count, 16);
+      const plain = await redisBenchmark(redis, sha, count, 1);
       const shared = await run(redis, 'shared', count, KEYS, IN_FLIGHT);
       const single = await run(redis, 'shared', SINGLE_CHECKS, KEYS, 1);
       const withLeases = await run(redis, 'leased', LEASED_CHECKS, KEYS / 100, IN_FLIGHT);
       anchors?.push(anchor);
       ours?.push(shared.perSecond);
       ratios?.push(shared.perSecond / anchor);
+      plainRatios?.push(shared.perSecond / plain);
       leased?.push(withLeases.perSecond);
       p50s?.push(single.p50Ms);
       p99s?.push(single.p99Ms);
@@ -69,6 +71,7 @@ export const bench: Bench = async ({ rounds, count = CHECKS, say }) => {
       },
       rounds: spread(ours ?? []),
       also: {
+        'ratio to redis-benchmark that does not pipeline': round(median(plainRatios ?? [])),
         'leased checks/s': Math.round(median(leased ?? [])),
         'added p50 ms': round(median(p50s ?? [])),
         'added p99 ms': round(median(p99s ?? [])),
@@ -113,7 +116,12 @@ async function scriptOf(redis: TestRedis): Promise<string> {
 }
 
 /** Checks a second that the server does for a client that only sends them. */
-async function redisBenchmark(redis: TestRedis, sha: string, count: number): Promise<number> {
+async function redisBenchmark(
+  redis: TestRedis,
+  sha: string,
+  count: number,
+  pipeline: number,
+): Promise<number> {
   const child = spawn(
     'redis-benchmark',
     [
@@ -123,7 +131,7 @@ async function redisBenchmark(redis: TestRedis, sha: string, count: number): Pro
         '-c',
         String(IN_FLIGHT),
         '-P',
-        '16',
+        String(pipeline),
         '-n',
         String(count),
         '-r',
