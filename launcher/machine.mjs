@@ -17,6 +17,7 @@ const packages = {
   'redis-server': 'redis-server',
   caddy: 'caddy',
   iperf3: 'iperf3',
+  chromium: 'chromium',
 };
 
 export const isRoot = process.getuid?.() === 0;
