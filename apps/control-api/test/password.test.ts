@@ -219,15 +219,18 @@ test('a link for somebody who lost his second factor removes codes and passkeys'
   expect((await signIn(world, { ...login, password: 'the second factor is gone' })).status).toBe(200);
 });
 
-test('200: the page behind the link, which loads nothing from elsewhere and runs what is named to the browser', async () => {
-  const answer = await world.ask('GET', '/reset');
-  expect(answer.status).toBe(200);
-  expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
-  expect(answer.headers.get('cache-control')).toBe('no-store');
-  const policy = answer.headers.get('content-security-policy') ?? '';
-  const script = /<script>([^]*)<\/script>/.exec(answer.text)?.[1] ?? '';
-  const hash = createHash('sha256').update(script).digest('base64');
-  expect(policy).toContain(`script-src 'sha256-${hash}'`);
-  expect(policy).toContain(`default-src 'none'`);
-  expect(answer.text).not.toMatch(/(?:src|href)=/);
-});
+test.each(['/reset', '/invite'])(
+  '200: %s, a page that loads nothing from elsewhere and runs what is named to the browser',
+  async (path) => {
+    const answer = await world.ask('GET', path);
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+    expect(answer.headers.get('cache-control')).toBe('no-store');
+    const policy = answer.headers.get('content-security-policy') ?? '';
+    const script = /<script>([^]*)<\/script>/.exec(answer.text)?.[1] ?? '';
+    const hash = createHash('sha256').update(script).digest('base64');
+    expect(policy).toContain(`script-src 'sha256-${hash}'`);
+    expect(policy).toContain(`default-src 'none'`);
+    expect(answer.text).not.toMatch(/(?:src|href)=/);
+  },
+);

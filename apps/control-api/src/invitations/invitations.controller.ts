@@ -1,18 +1,27 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Header, HttpCode, Param, Post, Query } from '@nestjs/common';
 import { ActorOf, OriginOf, type Actor, type Origin } from '../http/actor.js';
 import { id, pageQuery, type Page, type PageQuery } from '../http/fields.js';
 import { Public, Require, Self } from '../http/require.decorator.js';
+import { invitePage } from './invite.page.js';
 import * as schema from './invitations.schema.js';
 import { InvitationsService, type Joined } from './invitations.service.js';
 import type { Invitation } from './invitations.store.js';
 
 const ONCE = 'the link works once';
 
-@Controller('api/v1/invitations')
+@Controller()
 export class InvitationsController {
   constructor(private readonly invitations: InvitationsService) {}
 
-  @Post()
+  @Get('invite')
+  @Header('content-type', 'text/html; charset=utf-8')
+  @Header('content-security-policy', invitePage.policy)
+  @Public({ summary: 'The page that an invitation opens', contentType: 'text/html' })
+  page(): string {
+    return invitePage.html;
+  }
+
+  @Post('api/v1/invitations')
   @Require('invitation.create', {
     summary: 'Invites somebody into this tenant; the answer shows the one-time link once',
     reply: schema.madeInvitation,
@@ -27,13 +36,13 @@ export class InvitationsController {
     return this.invitations.create(actor, body);
   }
 
-  @Get()
+  @Get('api/v1/invitations')
   @Require('invitation.read', { summary: 'Lists invitations', reply: schema.invitationPage })
   list(@ActorOf() actor: Actor, @Query({ schema: pageQuery }) query: PageQuery): Promise<Page<Invitation>> {
     return this.invitations.list(actor, query);
   }
 
-  @Delete(':invitationId')
+  @Delete('api/v1/invitations/:invitationId')
   @HttpCode(204)
   @Require('invitation.delete', {
     summary: 'Takes an invitation back',
@@ -47,7 +56,7 @@ export class InvitationsController {
     return this.invitations.revoke(actor, invitationId);
   }
 
-  @Post('accept')
+  @Post('api/v1/invitations/accept')
   @HttpCode(200)
   @Public({
     summary: 'Joins by link: with a new account, or with the password of the one that exists',
@@ -65,7 +74,7 @@ export class InvitationsController {
     return this.invitations.accept(body, origin);
   }
 
-  @Post('join')
+  @Post('api/v1/invitations/join')
   @HttpCode(200)
   @Self({
     summary: 'Joins by link as the person who is signed in; the link must be for his address',

@@ -5,7 +5,7 @@ import { id } from '../http/fields.js';
 import { Public, Require, Self } from '../http/require.decorator.js';
 import * as schema from './password.schema.js';
 import { PasswordService } from './password.service.js';
-import { resetPage, resetPagePolicy } from './reset.page.js';
+import { resetPage } from './reset.page.js';
 
 @Controller()
 export class PasswordController {
@@ -13,10 +13,10 @@ export class PasswordController {
 
   @Get('reset')
   @Header('content-type', 'text/html; charset=utf-8')
-  @Header('content-security-policy', resetPagePolicy)
+  @Header('content-security-policy', resetPage.policy)
   @Public({ summary: 'The page that a reset link opens', contentType: 'text/html' })
   page(): string {
-    return resetPage;
+    return resetPage.html;
   }
 
   @Post('api/v1/me/password')

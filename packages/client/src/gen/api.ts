@@ -1718,6 +1718,11 @@ class MembersApi {
 class InvitationsApi {
   constructor(private readonly transport: Transport) {}
 
+  /** The page that an invitation opens. Needs no sign-in. */
+  page(options?: RequestOptions): Promise<string> {
+    return this.transport.send({ method: 'GET', path: '/invite', text: true, options });
+  }
+
   /** Invites somebody into this tenant; the answer shows the one-time link once. Needs `invitation.create`. */
   create(body: NewInvitation, options?: MutationOptions): Promise<InvitationCreateReply> {
     return this.transport.send({ method: 'POST', path: '/api/v1/invitations', body, keyed: true, options });
