@@ -268,7 +268,7 @@ test('503, then 200: revocation is asked of the scheduler over mTLS and audited'
   );
   try {
     const revoked = await eventually(
-      () => world.ask('POST', path, { as: own.admin, body }),
+      () => world.ask('POST', path, { as: own.admin, body, headers: { 'idempotency-key': 'once' } }),
       (a) => a.status === 200,
     );
     expect(revoked.body).toEqual({ nodeId: own.nodeId, certificatesRevoked: 2 });
@@ -297,6 +297,8 @@ async function startScheduler(
         {
           revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async (request) => {
             asked.push(request);
+            // As the real one does: it waits for whoever has the node.
+            await world.sql(`UPDATE node SET state = state WHERE node_id = $1`, [request.nodeId]);
             return { certificatesRevoked: 2 };
           }),
         },

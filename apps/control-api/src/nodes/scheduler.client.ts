@@ -5,6 +5,7 @@ import type { NodeId } from '@penstock/domain/ids';
 import { callUnary, connect } from '@penstock/rpc/client';
 import { SchedulerAdminServiceClient } from '@penstock/rpc/gen/penstock/scheduler_admin/v1/scheduler_admin';
 import { Context } from '../context.js';
+import { keyedTransaction } from '../idempotency/keyed-transaction.js';
 
 const DEADLINE_MS = 5_000;
 
@@ -24,6 +25,8 @@ export class SchedulerClient {
 
   /** How many certificates were revoked. Throws AppError: unavailable when the scheduler does not answer. */
   async revokeNode(nodeId: NodeId, reason: string): Promise<number> {
+    // The scheduler would wait for what this request has locked, and this request for the scheduler.
+    if (keyedTransaction() !== undefined) throw new Error('the scheduler is asked inside a transaction');
     const request = { nodeId, reason };
     const answer = await callUnary(this.#client, this.#client.revokeNode, request, {
       deadlineMs: DEADLINE_MS,

@@ -2159,7 +2159,6 @@ class NodesApi {
       path: '/api/v1/nodes/{nodeId}/revoke',
       params: { nodeId },
       body,
-      keyed: true,
       options,
     });
   }
