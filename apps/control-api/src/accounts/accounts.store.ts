@@ -14,7 +14,7 @@ const COLUMNS = `account_id AS "accountId", email, display_name AS "displayName"
 
 const lockRow = statement<Account>(
   'account.lock',
-  `SELECT ${COLUMNS} FROM account WHERE account_id = $1 FOR UPDATE`,
+  `SELECT ${COLUMNS} FROM account WHERE account_id = $1 FOR NO KEY UPDATE`,
 );
 
 export async function lockAccount(client: Runner, accountId: AccountId): Promise<Account | null> {

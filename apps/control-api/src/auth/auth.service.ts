@@ -46,6 +46,13 @@ export interface Whoami {
 
 export type Place = sessions.Place;
 
+export interface Opening {
+  /** By the word of this tenant alone, so the session reaches no other. */
+  onlyTenantId?: TenantId | null;
+  /** Whether what was proven still holds; asked when nobody can change it any more until the session stands. */
+  still?: (client: Client) => Promise<boolean>;
+}
+
 @Injectable()
 export class AuthService {
   constructor(
@@ -97,7 +104,11 @@ export class AuthService {
         sessions.replacePasswordHash(client, account.accountId, newHash, account.passwordHash),
       );
     }
-    return this.open(account.accountId, place, origin);
+    const hash = newHash ?? account.passwordHash;
+    return this.open(account.accountId, place, origin, {
+      // A password that was changed meanwhile opens nothing.
+      still: (client) => sessions.hasPasswordHash(client, account.accountId, hash),
+    });
   }
 
   /** After the right password: the code, when the account has an authenticator. */
@@ -117,15 +128,12 @@ export class AuthService {
     }
   }
 
-  /**
-   * Opens a session for somebody whose identity has been proven. `onlyTenantId`: by the word of that tenant alone, so
-   * it reaches no other.
-   */
+  /** Opens a session for somebody whose identity has been proven. Throws unauthenticated when that no longer holds. */
   async open(
     accountId: AccountId,
     place: Place,
     origin: Origin,
-    onlyTenantId: TenantId | null = null,
+    { onlyTenantId = null, still }: Opening = {},
   ): Promise<Tokens> {
     const refreshToken = newRefreshToken();
     const familyId = randomUUID();
@@ -134,6 +142,10 @@ export class AuthService {
       this.context.pool,
       async (client) => {
         const at = new Date(this.context.clock.now());
+        const holds = await sessions.shareAccount(client, accountId);
+        if (!holds || (still !== undefined && !(await still(client)))) {
+          throw new AppError('unauthenticated', 'this account was changed meanwhile; sign in again');
+        }
         const session = await this.#session(client, accountId, familyId, refreshToken, null, at);
         await sessions.insertSession(client, { ...session, onlyTenantId }, origin);
         await noteSessionTenant(client, tenantId, familyId, accountId);
@@ -160,6 +172,9 @@ export class AuthService {
         throw new AppError('token_invalid', 'this session has ended, sign in again');
       if (row.expiresAt <= at)
         throw new AppError('token_expired', 'the refresh token has expired, sign in again');
+      // What the person has elsewhere, a session of one tenant's provider is not told.
+      if (row.onlyTenantId !== null && ![undefined, row.onlyTenantId].includes(request.tenantId))
+        throw new AppError('not_found', 'there is no such tenant');
       if (row.rotatedAt === null) {
         await sessions.markSessionRotated(client, row.sessionId, at);
         const next = await this.#session(client, row.accountId, row.familyId, child, row.sessionId, at);
@@ -178,7 +193,8 @@ export class AuthService {
       );
       throw new AppError('token_invalid', 'this refresh token was used before; the session has ended');
     }
-    const { tenantId } = await this.chooseTenant(session.accountId, request.tenantId);
+    const wanted = session.onlyTenantId ?? request.tenantId;
+    const { tenantId } = await this.chooseTenant(session.accountId, wanted);
     return this.#tokens(session.accountId, tenantId, session.familyId, child);
   }
 
@@ -200,7 +216,7 @@ export class AuthService {
     await withTransaction(
       pool,
       async (client) => {
-        await sessions.revokeFamily(client, familyId, at);
+        await sessions.revokeFamily(client, accountId, familyId, at);
         const entry = { action, entity: 'account', entityId: accountId, after: { sessionId: familyId } };
         await appendAudit({ client, at, actor }, entry);
       },

@@ -155,22 +155,64 @@ export interface SessionRow {
   expiresAt: Date;
   rotatedAt: Date | null;
   revokedAt: Date | null;
+  onlyTenantId: TenantId | null;
   /** The child was itself rotated: whoever shows this token now does not hold the newest. */
   childUsed: boolean;
 }
+
+// Sessions begin under a share of the account's row and end under a lock of it (also taken by a new password and by
+// disabling): whoever ends sessions sees all that were begun, and nobody begins one on what no longer holds.
+const shareAccountRow = statement<{ one: number }>(
+  'account.share',
+  `SELECT 1 AS one FROM account WHERE account_id = $1 AND disabled_at IS NULL FOR SHARE`,
+);
+
+/** Before a session begins. False for an account that is closed. What is read after it stays true until the end. */
+export async function shareAccount(client: Runner, id: AccountId): Promise<boolean> {
+  return (await run(client, shareAccountRow, [id])).length > 0;
+}
+
+const lockAccountRow = statement<{ one: number }>(
+  'account.lock_sessions',
+  `SELECT 1 AS one FROM account WHERE account_id = $1 FOR NO KEY UPDATE`,
+);
+
+/** Before sessions of the account are ended, in a statement of its own: the next one sees what was begun meanwhile. */
+export async function lockSessionsOf(client: Runner, id: AccountId): Promise<void> {
+  await run(client, lockAccountRow, [id]);
+}
+
+const selectHash = statement<{ one: number }>(
+  'account.has_password_hash',
+  `SELECT 1 AS one FROM account WHERE account_id = $1 AND password_hash = $2`,
+);
+
+/** False when the password was changed since `hash` was read. */
+export async function hasPasswordHash(client: Runner, id: AccountId, hash: string): Promise<boolean> {
+  return (await run(client, selectHash, [id, hash])).length > 0;
+}
+
+const shareOfSession = statement<{ one: number }>(
+  'account.share_of_session',
+  `SELECT 1 AS one FROM account
+    WHERE account_id = (SELECT s.account_id FROM session s WHERE s.refresh_hash = $1) FOR SHARE`,
+);
 
 const lockSessionRow = statement<SessionRow>(
   'session.lock',
   `SELECT s.session_id AS "sessionId", s.account_id AS "accountId", s.family_id AS "familyId",
           s.expires_at AS "expiresAt", s.rotated_at AS "rotatedAt", s.revoked_at AS "revokedAt",
+          s.only_tenant_id AS "onlyTenantId",
           EXISTS (SELECT FROM session c WHERE c.family_id = s.family_id AND c.parent_id = s.session_id
                     AND c.rotated_at IS NOT NULL) AS "childUsed"
      FROM session s JOIN account a ON a.account_id = s.account_id AND a.disabled_at IS NULL
     WHERE s.refresh_hash = $1 FOR UPDATE OF s`,
 );
 
-/** The session of a refresh token, locked: rotations of one token follow each other. */
+/** The session of a refresh token, locked: rotations of one token follow each other, and no revocation comes between. */
 export async function lockSession(client: Runner, refreshHash: Buffer): Promise<SessionRow | null> {
+  // The account first, as those who end sessions do.
+  await run(client, shareOfSession, [refreshHash]);
   return (await run(client, lockSessionRow, [refreshHash]))[0] ?? null;
 }
 
@@ -186,6 +228,12 @@ const revokeFamilyRows = statement(
 );
 
 /** Ends a sign-in: every refresh token of the family, and with it every access token. */
-export async function revokeFamily(client: Runner, familyId: string, at: Date): Promise<void> {
+export async function revokeFamily(
+  client: Runner,
+  accountId: AccountId,
+  familyId: string,
+  at: Date,
+): Promise<void> {
+  await lockSessionsOf(client, accountId);
   await run(client, revokeFamilyRows, [familyId, at]);
 }

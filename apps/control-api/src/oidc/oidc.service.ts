@@ -108,7 +108,13 @@ export class OidcService {
     }
     const onlyTenantId = provider.platform ? null : provider.tenantId;
     const place = await this.auth.chooseTenant(accountId, onlyTenantId ?? request.tenantId);
-    const tokens = await this.auth.open(accountId, place, origin, onlyTenantId);
+    const tokens = await this.auth.open(accountId, place, origin, {
+      onlyTenantId,
+      still: async (client) => {
+        await providers.beginSignIn(client, proven.identityProviderId);
+        return (await links.findLinkedAccount(client, proven)) === accountId;
+      },
+    });
     return { tokens, cookie: this.#cookie(null) };
   }
 

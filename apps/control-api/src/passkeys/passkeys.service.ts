@@ -136,7 +136,13 @@ export class PasskeysService {
     }
     await this.gate.succeeded(origin, name);
     const place = await this.auth.chooseTenant(passkey.accountId, tenantId);
-    return this.auth.open(passkey.accountId, place, origin);
+    return this.auth.open(passkey.accountId, place, origin, {
+      // One that was removed meanwhile opens nothing.
+      still: async (client) =>
+        (await store.listPasskeys(client, passkey.accountId)).some(
+          (one) => one.passkeyId === passkey.passkeyId,
+        ),
+    });
   }
 
   #challenge(purpose: Purpose): Uint8Array<ArrayBuffer> {

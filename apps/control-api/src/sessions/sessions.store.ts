@@ -2,6 +2,7 @@
 // and its access tokens with the next look at its standing.
 import type { AccountId } from '@penstock/domain/ids';
 import { run, statement, type Runner } from '@penstock/db/statement';
+import { lockSessionsOf } from '../auth/session.store.js';
 import type { Acting } from '../database.js';
 
 /** A person who has more sessions than this sees the newest. */
@@ -47,6 +48,7 @@ export async function endSession(
   accountId: AccountId,
   family: string,
 ): Promise<boolean> {
+  await lockSessionsOf(client, accountId);
   return (await run(client, endFamily, [accountId, family, at])).length > 0;
 }
 
@@ -64,6 +66,7 @@ export async function endOtherSessions(
   keep: string,
   at: Date,
 ): Promise<number> {
+  await lockSessionsOf(client, accountId);
   return (await run(client, endOthers, [accountId, keep, at]))[0]?.ended ?? 0;
 }
 
@@ -75,6 +78,7 @@ const endAll = statement<{ ended: number }>(
 
 /** Ends all sessions of the account; how many there were. */
 export async function endSessionsOfAccount(client: Runner, accountId: AccountId, at: Date): Promise<number> {
+  await lockSessionsOf(client, accountId);
   return (await run(client, endAll, [accountId, at]))[0]?.ended ?? 0;
 }
 
@@ -93,6 +97,7 @@ export async function endSessionsInTenant(
   { actor, client, at }: Acting,
   accountId: AccountId,
 ): Promise<number> {
+  await lockSessionsOf(client, accountId);
   return (await run(client, endInTenant, [actor.tenantId, accountId, at]))[0]?.ended ?? 0;
 }
 
