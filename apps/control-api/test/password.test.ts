@@ -122,6 +122,45 @@ test('401: a link that has expired, that never was, or whose account has joined 
   expect((await signIn(world, person, { tenantId: admin.tenantId })).status).toBe(200);
 });
 
+test('a link is worth what its maker may do when it is used', async () => {
+  const boss = await world.person(admin.tenantId, 'owner');
+  const make = async (): Promise<{ maker: Person; target: Login; token: string }> => {
+    const maker = await world.person(admin.tenantId, 'admin');
+    const target = await withPassword(world, admin.tenantId, 'operator');
+    const made = await makeLink(maker, target.accountId, { removeSecondFactor: true });
+    return { maker, target, token: tokenOf(made) };
+  };
+  const refused = async (token: string): Promise<void> =>
+    expect((await reset(token, 'long enough, certainly')).body).toMatchObject({ code: 'token_invalid' });
+  const promoted = await make();
+  const change = { as: boss, body: { role: 'owner' } };
+  await anHourLater(world, clock, boss);
+  const path = `/api/v1/members/${promoted.target.accountId}`;
+  expect((await world.ask('PATCH', path, change)).status).toBe(200);
+  await refused(promoted.token);
+  for (const role of ['operator', 'auditor']) {
+    const demoted = await make();
+    await world.sql(`UPDATE member SET role = $2 WHERE account_id = $1`, [demoted.maker.accountId, role]);
+    await refused(demoted.token);
+  }
+  const removed = await make();
+  await world.sql(`DELETE FROM member WHERE account_id = $1`, [removed.maker.accountId]);
+  await refused(removed.token);
+  const disabled = await make();
+  await world.sql(`UPDATE account SET disabled_at = now() WHERE account_id = $1`, [disabled.maker.accountId]);
+  await refused(disabled.token);
+  const good = await make();
+  expect((await reset(good.token, 'long enough, certainly')).status).toBe(204);
+  // By the platform, whose reach goes with the place there.
+  const operator = await world.person(world.platform, 'admin');
+  const target = await world.person(admin.tenantId, 'operator');
+  const kept = tokenOf(await makeLink(operator, target.accountId));
+  await world.sql(`UPDATE member SET role = 'operator' WHERE account_id = $1`, [operator.accountId]);
+  await refused(kept);
+  await world.sql(`UPDATE member SET role = 'owner' WHERE account_id = $1`, [operator.accountId]);
+  expect((await reset(kept, 'long enough, certainly')).status).toBe(204);
+});
+
 test('a second link and a changed password void the first', async () => {
   const first = tokenOf(await makeLink(admin, member.accountId));
   const second = tokenOf(await makeLink(admin, member.accountId));
@@ -234,3 +273,17 @@ test.each(['/reset', '/invite'])(
     expect(answer.text).not.toMatch(/(?:src|href)=/);
   },
 );
+
+test('a right link costs no guess: wrong ones of a neighbour keep nobody out', async () => {
+  await anHourLater(world, clock, admin);
+  const ask = (token: string): Promise<Answer> =>
+    world.ask('POST', '/api/v1/auth/reset', { body: { token, password: 'long enough, certainly' } });
+  const people = await Promise.all(Array.from({ length: 5 }, () => world.person(admin.tenantId, 'operator')));
+  const tokens = await Promise.all(
+    people.map(async ({ accountId }) => tokenOf(await makeLink(admin, accountId))),
+  );
+  const statuses: number[] = [];
+  for (let i = 0; i < 4; i++) statuses.push((await ask(`prl1.${'B'.repeat(43)}`)).status);
+  expect(statuses).toEqual([401, 401, 401, 429]);
+  for (const token of tokens) expect((await ask(token)).status).toBe(204);
+});

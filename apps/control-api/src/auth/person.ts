@@ -28,7 +28,10 @@ export function outranks(role: Role, than: Role): boolean {
  * actor's tenant, forbidden for somebody above him and for one that is in other tenants too. The platform reaches
  * every account except those above in the platform itself.
  */
-export function requireAuthority(actor: Actor, memberships: readonly Membership[]): void {
+export function requireAuthority(
+  actor: Pick<Actor, 'tenantId' | 'role' | 'platform'>,
+  memberships: readonly Membership[],
+): void {
   const above = new AppError('forbidden', 'this person is above you');
   if (actor.platform) {
     const place = memberships.find((membership) => membership.platform);

@@ -3,18 +3,27 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import type { AccountId } from '@penstock/domain/ids';
+import type { Runner } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
 import { appendAudit } from '../audit/audit.store.js';
 import { Passwords } from '../auth/passwords.js';
 import { personOf, requireAuthority } from '../auth/person.js';
 import { Proofs } from '../auth/proofs.js';
 import { secretHash } from '../auth/refresh-token.js';
-import { findAccount, findHome, listMemberships } from '../auth/session.store.js';
+import {
+  findAccount,
+  findHome,
+  listMemberships,
+  type Membership,
+  type Place,
+} from '../auth/session.store.js';
+import { stronger } from '../auth/standing.js';
 import { Standings } from '../auth/standing.store.js';
 import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
+import { allows } from '../permissions.js';
 import { readSettings } from '../settings/settings.store.js';
 import { endOtherSessions, endSessionsOfAccount } from '../sessions/sessions.store.js';
 import { newResetToken, RESET_LINK_HOURS, resetLink } from '@penstock/domain/one-time-link';
@@ -95,13 +104,16 @@ export class PasswordService {
   /** Uses a link up. Throws token_invalid, token_used, token_expired, rate_limited or unavailable. */
   async reset(request: Reset, origin: Origin): Promise<void> {
     await this.#requireLength(request.password, 'password');
-    await this.limiter.takeGuess('one_time_link', origin.ip);
     const hash = secretHash(request.token);
     const { pool, clock } = this.context;
     const at = new Date(clock.now());
     // Before the costly hash; the answer that counts is given again below, in the transaction.
     const link = await withTransaction(pool, (client) => store.findLink(client, hash));
-    if (link === null) throw new AppError('token_invalid', 'this link is not valid');
+    if (link === null) {
+      // A right link costs no guess, so nobody is kept out by a neighbour.
+      await this.limiter.takeGuess('one_time_link', origin.ip);
+      throw new AppError('token_invalid', 'this link is not valid');
+    }
     if (link.usedAt !== null) throw new AppError('token_used', 'this link was used before');
     if (link.expiresAt <= at) throw new AppError('token_expired', 'this link has expired, ask for another');
     const { accountId } = link;
@@ -115,6 +127,7 @@ export class PasswordService {
         if (link.madeIn !== null && memberships.some(({ tenantId }) => tenantId !== link.madeIn)) {
           throw new AppError('token_invalid', 'this link is not valid any more');
         }
+        await requireMaker(client, link, memberships);
         if (!(await store.useLink(client, hash, at))) {
           throw new AppError('token_used', 'this link was used before');
         }
@@ -147,5 +160,40 @@ export class PasswordService {
     if (password.length < least) {
       throw new AppError('invalid_input', `${field}: must have at least ${least} characters`, { field });
     }
+  }
+}
+
+/** Throws token_invalid when who made the link could not make it now: he went, or one of the two has another role. */
+async function requireMaker(
+  client: Runner,
+  { accountId, createdBy, madeIn }: store.Link,
+  memberships: readonly Membership[],
+): Promise<void> {
+  // Made on the host.
+  if (createdBy === null) return;
+  // His places show only to a transaction that acts for him.
+  await store.actFor(client, createdBy);
+  const maker = await findAccount(client, createdBy);
+  const places = await listMemberships(client, createdBy);
+  await store.actFor(client, accountId);
+  const own = places.find((place) => (madeIn === null ? place.platform : place.tenantId === madeIn));
+  const reach = places.find((place) => place.platform);
+  const role = maker === null ? null : stronger(own?.role ?? null, reach?.role ?? null);
+  const tenantId = madeIn ?? reach?.tenantId;
+  const platform = madeIn === null;
+  const mayStill =
+    role !== null &&
+    tenantId !== undefined &&
+    allows({ role, platform }, 'password_reset.create') &&
+    hasAuthority({ role, platform, tenantId }, memberships);
+  if (!mayStill) throw new AppError('token_invalid', 'this link is not valid any more');
+}
+
+function hasAuthority(actor: Place, memberships: readonly Membership[]): boolean {
+  try {
+    requireAuthority(actor, memberships);
+    return true;
+  } catch {
+    return false;
   }
 }

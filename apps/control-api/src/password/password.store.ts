@@ -39,6 +39,7 @@ export interface Link {
   accountId: AccountId;
   removesSecondFactor: boolean;
   madeIn: TenantId | null;
+  createdBy: AccountId | null;
   expiresAt: Date;
   usedAt: Date | null;
 }
@@ -46,13 +47,20 @@ export interface Link {
 const selectLinkRow = statement<Link>(
   'one_time_link.select',
   `SELECT l.account_id AS "accountId", l.removes_second_factor AS "removesSecondFactor", l.made_in AS "madeIn",
-          l.expires_at AS "expiresAt", l.used_at AS "usedAt"
+          l.created_by AS "createdBy", l.expires_at AS "expiresAt", l.used_at AS "usedAt"
      FROM one_time_link l JOIN account a ON a.account_id = l.account_id AND a.disabled_at IS NULL
     WHERE l.hash = $1 AND l.kind = 'password_reset'`,
 );
 
 export async function findLink(client: Runner, hash: Buffer): Promise<Link | null> {
   return (await run(client, selectLinkRow, [hash]))[0] ?? null;
+}
+
+const actForRow = statement('password_reset.act_for', `SELECT set_config('app.account_id', $1, true)`);
+
+/** From here the transaction sees what this account sees of itself. */
+export async function actFor(client: Runner, accountId: AccountId): Promise<void> {
+  await run(client, actForRow, [accountId]);
 }
 
 const useLinkRow = statement<{ used: boolean }>(
@@ -80,11 +88,16 @@ const deleteCodeRows = statement(
   'recovery_code.delete_all',
   `DELETE FROM recovery_code WHERE account_id = $1`,
 );
+const deleteIdentityRows = statement(
+  'identity_link.delete_all',
+  `DELETE FROM identity_link WHERE account_id = $1`,
+);
 const deletePasskeyRows = statement('passkey.delete_all', `DELETE FROM passkey WHERE account_id = $1`);
 
-/** Authenticator codes, recovery codes and passkeys of the transaction's account. */
+/** What else opens the transaction's account: authenticator and recovery codes, passkeys, identities at providers. */
 export async function deleteSecondFactors(client: Runner, accountId: AccountId): Promise<void> {
   await run(client, deleteTotpRows, [accountId]);
   await run(client, deleteCodeRows, [accountId]);
   await run(client, deletePasskeyRows, [accountId]);
+  await run(client, deleteIdentityRows, [accountId]);
 }
