@@ -1034,6 +1034,7 @@ CREATE TABLE webhook_health (
   tenant_id uuid NOT NULL,
   webhook_id uuid NOT NULL,
   failures integer NOT NULL,
+  resume_at timestamp with time zone,
   CONSTRAINT webhook_health_pkey PRIMARY KEY (tenant_id, webhook_id),
   CONSTRAINT webhook_health_tenant_id_webhook_id_fkey FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhook(tenant_id, webhook_id) ON DELETE CASCADE
 );
@@ -1144,7 +1145,9 @@ CREATE INDEX usage_rolled_at ON public.usage_rolled USING btree (rolled_at);
 
 CREATE INDEX webhook_delivery_done ON public.webhook_delivery USING btree (done_at) WHERE (state <> 'pending'::text);
 
-CREATE INDEX webhook_delivery_due ON public.webhook_delivery USING btree (next_at) WHERE (state = 'pending'::text);
+CREATE INDEX webhook_delivery_due ON public.webhook_delivery USING btree (tenant_id, webhook_id, next_at) WHERE (state = 'pending'::text);
+
+CREATE INDEX webhook_delivery_waiting ON public.webhook_delivery USING btree (created_at) WHERE (state = 'pending'::text);
 
 CREATE INDEX webhook_delivery_webhook ON public.webhook_delivery USING btree (tenant_id, webhook_id, delivery_id);
 

@@ -171,4 +171,49 @@ describe('events', () => {
     expect(performance.now() - began).toBeLessThan(2_000);
     expect((await Page.open(world, person)).status).toBe(401);
   });
+
+  test('a page of somebody who was demoted is told only of what he may still read', async () => {
+    const person = await world.person(owner.tenantId, 'admin');
+    const page = await Page.open(world, person);
+    const invite = (email: string): Promise<unknown> =>
+      world.ask('POST', '/api/v1/invitations', { as: owner, body: { email, role: 'operator' } });
+    await invite('before@example.org');
+    await page.until(() => page.told.some(({ event }) => event === 'invitation.create'));
+    await world.sql(`UPDATE member SET role = 'operator' WHERE account_id = $1`, [person.accountId]);
+    const demotedMs = performance.now();
+    // The page itself goes on; from some round on, within a second, it is not told of invitations any more.
+    for (let round = 0; ; round++) {
+      const told = page.told.length;
+      const sentMs = performance.now();
+      await invite(`after-${round}@example.org`);
+      const group = await makeGroup();
+      await page.until(() => page.names().includes(group));
+      const heard = page.told.slice(told).some(({ event }) => event === 'invitation.create');
+      if (!heard) break;
+      expect(sentMs - demotedMs).toBeLessThan(1_500);
+    }
+    page.close();
+  });
+
+  test('a tenant has its number of streams and an account its own, also when all are opened at once', async () => {
+    const tenantId = await world.tenant('many');
+    const people = await Promise.all(Array.from({ length: 6 }, () => world.person(tenantId, 'auditor')));
+    const one = people[0] as Person;
+    const own = await Promise.all(Array.from({ length: 30 }, () => Page.open(world, one)));
+    expect(own.filter(({ status }) => status === 200)).toHaveLength(20);
+    expect(own.filter(({ status }) => status === 429)).toHaveLength(10);
+    const others = await Promise.all(
+      people.slice(1).flatMap((person) => Array.from({ length: 20 }, () => Page.open(world, person))),
+    );
+    expect(others.filter(({ status }) => status === 200)).toHaveLength(80);
+    const neighbour = await Page.open(world, owner);
+    expect(neighbour.status).toBe(200);
+    for (const page of [...own, ...others, neighbour]) page.close();
+  });
+
+  test('HEAD opens no stream', async () => {
+    const headers = { authorization: `Bearer ${owner.token}` };
+    const answer = await fetch(`${world.url}/api/v1/events`, { method: 'HEAD', headers });
+    expect(answer.status).toBe(404);
+  });
 });

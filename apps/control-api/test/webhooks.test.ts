@@ -51,6 +51,7 @@ test.each([
   ['http', { url: 'http://hooks.example.org/' }, 'url'],
   ['another port', { url: 'https://hooks.example.org:22/' }, 'url'],
   ['a user name', { url: 'https://user:word@hooks.example.org/' }, 'url'],
+  ['a password alone', { url: 'https://:word@hooks.example.org/' }, 'url'],
   ['no events', { events: [] }, 'events'],
   ['an event that is none', { events: ['; drop table'] }, 'events.0'],
   ['the same event twice', { events: ['*', '*'] }, 'events'],
@@ -77,6 +78,7 @@ test('a webhook is changed by its version, rotated, pinged and deleted', async (
   expect(off.body).toMatchObject({ enabled: false, version: 2 });
   const rotated = await world.ask('POST', `${path}/rotate`, { as: owner });
   expect(rotated.body['secret']).not.toBe(made.body['secret']);
+  await world.ask('PATCH', path, { as: owner, body: { enabled: true } });
   const ping = await world.ask('POST', `${path}/ping`, { as: owner });
   expect(ping.status, ping.text).toBe(201);
   const list = await world.ask('GET', `${path}/deliveries`, { as: owner });
@@ -85,6 +87,44 @@ test('a webhook is changed by its version, rotated, pinged and deleted', async (
   ]);
   expect((await world.ask('DELETE', path, { as: owner })).status).toBe(204);
   expect((await world.ask('GET', path, { as: owner })).status).toBe(404);
+});
+
+test('nobody has a server told what he may not hear himself', async () => {
+  const admin = await world.person(owner.tenantId, 'admin');
+  expect((await create({ events: ['*'] }, admin)).status).toBe(403);
+  expect((await create({ events: ['subscription.*', 'session.create'] }, admin)).body).toMatchObject({
+    ...{ status: 403, field: 'events' },
+  });
+  expect((await create({ events: ['member.*', 'subscription.state'] }, admin)).status).toBe(201);
+  const all = await create({ events: ['*'] });
+  const path = `/api/v1/webhooks/${String(all.body['webhookId'])}`;
+  const elsewhere = { url: 'https://elsewhere.example.org/' };
+  expect((await world.ask('PATCH', path, { as: admin, body: elsewhere })).status).toBe(403);
+  expect((await world.ask('PATCH', path, { as: admin, body: { enabled: false } })).status).toBe(200);
+  const key = await world.ask('POST', '/api/v1/api-keys', {
+    as: owner,
+    body: {
+      name: 'key',
+      scopes: ['webhook.create'],
+      expiresAt: new Date(Date.now() + 3_600_000).toISOString(),
+    },
+  });
+  expect(key.status, key.text).toBe(201);
+  const byKey = await world.ask('POST', '/api/v1/webhooks', {
+    as: String(key.body['key']),
+    body: { name: 'hook', url, events: ['subscription.*'] },
+  });
+  expect(byKey.status, byKey.text).toBe(403);
+});
+
+test('nothing waits for a webhook that is switched off', async () => {
+  const made = await create();
+  const path = `/api/v1/webhooks/${String(made.body['webhookId'])}`;
+  await world.ask('POST', `${path}/ping`, { as: owner });
+  await world.ask('PATCH', path, { as: owner, body: { enabled: false } });
+  const list = await world.ask('GET', `${path}/deliveries`, { as: owner });
+  expect(list.body['items']).toMatchObject([{ state: 'failed', error: 'webhook_disabled' }]);
+  expect((await world.ask('POST', `${path}/ping`, { as: owner })).status).toBe(412);
 });
 
 test('another tenant’s webhook is not found', async () => {

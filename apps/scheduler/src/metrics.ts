@@ -56,6 +56,7 @@ export interface SchedulerMetrics {
   taskRuns: CounterMetric<typeof taskLabels>;
   partitionsCreated: CounterMetric<None>;
   webhookDeliveries: CounterMetric<typeof deliveryLabels>;
+  eventsWaiting: GaugeMetric<None>;
 }
 
 export type TaskName = (typeof taskLabels.task)[number];
@@ -115,6 +116,11 @@ export function schedulerMetrics(metrics: Metrics): SchedulerMetrics {
     nodes: metrics.gauge('nodes', 'Nodes by age of their last heartbeat', livenessLabels),
     taskRuns: metrics.counter('scheduler_task_runs_total', 'Runs of periodic tasks', taskLabels),
     partitionsCreated: metrics.counter('partitions_created_total', 'Day partitions made', none),
+    eventsWaiting: metrics.gauge(
+      'events_waiting_seconds',
+      'For how long the oldest event waits for a transaction that has not ended',
+      none,
+    ),
     webhookDeliveries: metrics.counter(
       'webhook_deliveries_total',
       'Attempts to tell a webhook of an event',

@@ -121,11 +121,38 @@ describe('deliveries', () => {
     for (const scheduler of schedulers) await world.stop(scheduler);
   });
 
-  test('a delivery that fails is tried again; fifty failures in a row switch the webhook off, told once [R3-11]', async () => {
+  test('a server that is away for a moment loses nothing, and its webhook stays on', async () => {
     const { tenantId, webhookId } = await addWebhook(['subscription.state']);
-    answer = () => 500;
+    let up = false;
+    answer = () => (up ? 200 : 500);
     const scheduler = await world.scheduler({ webhookEgress: webhookEgress() });
-    for (let n = 0; n < 60; n++) await emit(tenantId, 'subscription.state');
+    for (let n = 0; n < 200; n++) await emit(tenantId, 'subscription.state');
+    await eventually(() => calls.length >= 4);
+    up = true;
+    const done = async (): Promise<boolean> =>
+      (await deliveries(webhookId)).filter(({ state }) => state === 'delivered').length >= 196;
+    await eventually(done, 20_000);
+    const { rows } = await world.admin.query('SELECT enabled FROM webhook WHERE webhook_id = $1', [
+      webhookId,
+    ]);
+    expect(rows).toEqual([{ enabled: true }]);
+    // Those that met the closed door come at their own next time; no other was tried while it was closed.
+    for (const { state, attempts } of await deliveries(webhookId)) {
+      expect(['delivered 1', 'delivered 2', 'pending 1']).toContain(`${String(state)} ${String(attempts)}`);
+    }
+    expect((await deliveries(webhookId)).filter(({ attempts }) => attempts === 2).length).toBeLessThanOrEqual(4);
+    await world.stop(scheduler);
+  });
+
+  test('fifty failures in a row switch the webhook off, told once, and nothing waits for it any more [R3-11]', async () => {
+    const { tenantId, webhookId } = await addWebhook(['subscription.state']);
+    await world.admin.query(
+      'INSERT INTO webhook_health (tenant_id, webhook_id, failures) VALUES ($1, $2, 49)',
+      [tenantId, webhookId],
+    );
+    answer = () => 500;
+    for (let n = 0; n < 20; n++) await emit(tenantId, 'subscription.state');
+    const scheduler = await world.scheduler({ webhookEgress: webhookEgress() });
     await eventually(async () => {
       const { rows } = await world.admin.query(
         'SELECT 1 FROM webhook WHERE webhook_id = $1 AND NOT enabled',
@@ -137,9 +164,26 @@ describe('deliveries', () => {
       `SELECT data FROM event WHERE tenant_id = $1 AND type = 'webhook.disabled'`,
       [tenantId],
     );
-    expect(told.rows).toEqual([{ data: { reason: '50 deliveries in a row failed' } }]);
-    const [first] = await deliveries(webhookId);
-    expect(first).toMatchObject({ state: 'pending', attempts: 1, http_status: 500, error: 'status' });
+    expect(told.rows).toEqual([{ data: { reason: 'it failed 50 times in a row' } }]);
+    await eventually(async () => (await deliveries(webhookId)).every(({ state }) => state === 'failed'));
+    await world.stop(scheduler);
+  });
+
+  test('what waits for one tenant’s server takes nobody else’s turn', async () => {
+    const slow = await addWebhook(['plan.create']);
+    const quick = await addWebhook(['plan.create']);
+    await world.admin.query(
+      `INSERT INTO webhook_delivery (tenant_id, webhook_id, type, body, next_at, created_at)
+       SELECT $1, $2, 'plan.create', '{}', now() - interval '1 h', now() FROM generate_series(1, 6000)`,
+      [slow.tenantId, slow.webhookId],
+    );
+    answer = () => 500;
+    await emit(quick.tenantId, 'plan.create');
+    const scheduler = await world.scheduler({ webhookEgress: webhookEgress() });
+    await eventually(async () =>
+      (await deliveries(quick.webhookId)).some(({ attempts }) => Number(attempts) > 0),
+    );
+    await world.admin.query('DELETE FROM webhook WHERE webhook_id = $1', [slow.webhookId]);
     await world.stop(scheduler);
   });
 

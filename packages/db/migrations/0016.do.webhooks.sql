@@ -20,11 +20,13 @@ CREATE TABLE webhook (
   PRIMARY KEY (tenant_id, webhook_id)
 );
 
--- Failures in a row, written by the scheduler alone, so that a delivery never meets an edit's version.
+-- Rounds of failures in a row, written by the scheduler alone, so that a delivery never meets an edit's version. A
+-- server that is away is asked again as a whole, not delivery by delivery: until resume_at nothing is sent to it.
 CREATE TABLE webhook_health (
   tenant_id  uuid NOT NULL,
   webhook_id uuid NOT NULL,
   failures   integer NOT NULL,
+  resume_at  timestamptz,
   PRIMARY KEY (tenant_id, webhook_id),
   FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhook (tenant_id, webhook_id) ON DELETE CASCADE
 );
@@ -46,7 +48,8 @@ CREATE TABLE webhook_delivery (
   PRIMARY KEY (tenant_id, delivery_id),
   FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhook (tenant_id, webhook_id) ON DELETE CASCADE
 );
-CREATE INDEX webhook_delivery_due ON webhook_delivery (next_at) WHERE state = 'pending';
+CREATE INDEX webhook_delivery_due ON webhook_delivery (tenant_id, webhook_id, next_at) WHERE state = 'pending';
+CREATE INDEX webhook_delivery_waiting ON webhook_delivery (created_at) WHERE state = 'pending';
 CREATE INDEX webhook_delivery_webhook ON webhook_delivery (tenant_id, webhook_id, delivery_id);
 CREATE INDEX webhook_delivery_done ON webhook_delivery (done_at) WHERE state <> 'pending';
 

@@ -7,13 +7,16 @@ import type { TenantId } from '@penstock/domain/ids';
 import { withTransaction } from '@penstock/db/transaction';
 import { Standings } from '../auth/standing.store.js';
 import { Context } from '../context.js';
+import type { Actor } from '../http/actor.js';
 import { Notifications } from '../notifications.js';
+import { allows } from '../permissions.js';
 import type { EventStream } from './event-stream.js';
 import { currentPosition, listEventsAfter, type EventRow } from './events.store.js';
 import { comparePositions, isKept, type EventPosition } from './position.js';
 
 const STREAMS_MAX = 1_000;
 const TENANT_STREAMS_MAX = 100;
+const ACCOUNT_STREAMS_MAX = 20;
 const PAGE_EVENTS = 500;
 /** A page that missed more reads everything again instead. */
 const CATCH_UP_EVENTS_MAX = 10_000;
@@ -40,7 +43,8 @@ interface Feed {
 export class EventHub implements OnModuleDestroy {
   readonly #feeds = new Map<TenantId, Feed>();
   readonly #timer: NodeJS.Timeout;
-  #streams = 0;
+  /** Places taken, by everybody, by tenant and by account. */
+  readonly #places = new Map<string, number>();
   #beatMs = 0;
   #closing = false;
 
@@ -54,28 +58,38 @@ export class EventHub implements OnModuleDestroy {
     this.#timer.unref();
   }
 
-  /** Throws unavailable when this process, rate_limited when the tenant has its number of streams. */
-  requireRoom(tenantId: TenantId): void {
-    if (this.#closing || this.#streams >= STREAMS_MAX) {
-      throw new AppError('unavailable', 'too many event streams are open', { retryAfterMs: BEAT_MS });
-    }
-    if ((this.#feeds.get(tenantId)?.streams.size ?? 0) >= TENANT_STREAMS_MAX) {
-      throw new AppError('rate_limited', 'this tenant has too many event streams open', {
-        retryAfterMs: BEAT_MS,
-      });
-    }
+  /**
+   * Takes a place, given back by the call that is returned. Throws unavailable when this process, rate_limited when the
+   * tenant or the account has its number of streams.
+   */
+  takePlace({ tenantId, accountId }: Actor): () => void {
+    const retryAfterMs = BEAT_MS;
+    const taken = (key: string): number => this.#places.get(key) ?? 0;
+    const [tenant, account] = [`t:${tenantId}`, `a:${accountId ?? ''}`];
+    if (this.#closing || taken('') >= STREAMS_MAX)
+      throw new AppError('unavailable', 'too many event streams are open', { retryAfterMs });
+    if (taken(tenant) >= TENANT_STREAMS_MAX)
+      throw new AppError('rate_limited', 'this tenant has too many event streams open', { retryAfterMs });
+    if (taken(account) >= ACCOUNT_STREAMS_MAX)
+      throw new AppError('rate_limited', 'you have too many event streams open', { retryAfterMs });
+    const keys = ['', tenant, account];
+    for (const key of keys) this.#places.set(key, taken(key) + 1);
+    return () => {
+      for (const key of keys) {
+        if (taken(key) > 1) this.#places.set(key, taken(key) - 1);
+        else this.#places.delete(key);
+      }
+    };
   }
 
   /** Feeds the page from `after` on, or from now. */
   async add(stream: EventStream, after: EventPosition | null): Promise<void> {
     const { tenantId } = stream;
-    this.#streams++;
     let feed: Feed | undefined;
     const dropIfIdle = (): void => {
       if (feed?.streams.size === 0 && feed.coming === 0) this.#feeds.delete(tenantId);
     };
     stream.onClose(() => {
-      this.#streams--;
       feed?.streams.delete(stream);
       dropIfIdle();
     });
@@ -173,7 +187,13 @@ export class EventHub implements OnModuleDestroy {
     if (expired) return stream.end();
     this.standings.of(credential).then(
       (standing) => {
-        if (standing.suspended && !standing.platform) stream.end();
+        const { role, platform, key, suspended } = standing;
+        if (suspended && !platform) return stream.end();
+        const hearer = { role, platform, scopes: key === null ? null : [...key.scopes] };
+        // Who may not open a stream any more has none.
+        const may = allows(hearer, 'event.read') && (hearer.scopes?.includes('event.read') ?? true);
+        if (may) stream.hears(hearer);
+        else stream.end();
       },
       (error: unknown) => {
         // A database that is away says nothing about rights.

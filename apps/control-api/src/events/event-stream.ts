@@ -4,9 +4,9 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import type { Credential } from '../auth/standing.store.js';
 import type { Actor } from '../http/actor.js';
-import { permissions, type Permission, allows } from '../permissions.js';
 import type { EventRow } from './events.store.js';
 import { eventId, type EventPosition } from './position.js';
+import { mayRead, type Hearer } from './readable.js';
 
 /** What may wait for a slow reader. */
 const UNSENT_BYTES_MAX = 1024 * 1024;
@@ -16,11 +16,14 @@ const RETRY_MS = 1_000;
 export class EventStream {
   readonly #raw: ServerResponse;
 
+  #hearer: Hearer;
+
   constructor(
     reply: FastifyReply,
-    private readonly actor: Actor,
+    readonly actor: Actor,
     readonly credential: Credential,
   ) {
+    this.#hearer = actor;
     const headers = reply.getHeaders();
     reply.hijack();
     this.#raw = reply.raw;
@@ -57,10 +60,15 @@ export class EventStream {
 
   /** Sends what this reader may read of `event`. */
   send(event: EventRow): void {
-    if (!mayRead(this.actor, event.entity)) return;
+    if (!mayRead(this.#hearer, event.entity)) return;
     const { type, entity, entityId, at, data } = event;
     const text = JSON.stringify({ type, entity, entityId, at, data });
     this.#write(`id: ${eventId(event)}\nevent: ${type}\ndata: ${text}\n\n`);
+  }
+
+  /** From now on the reader is told of what these rights let him read. */
+  hears(hearer: Hearer): void {
+    this.#hearer = hearer;
   }
 
   /** Keeps connections through proxies open, and finds those that are gone. */
@@ -77,12 +85,4 @@ export class EventStream {
     this.#raw.write(text);
     if (this.#raw.writableLength > UNSENT_BYTES_MAX) this.#raw.destroy();
   }
-}
-
-/** Whoever may read a noun hears of it; nouns without a permission of that name are heard of by owners alone. */
-function mayRead(actor: Actor, entity: string): boolean {
-  const permission = `${entity}.read`;
-  if (!Object.hasOwn(permissions, permission)) return actor.role === 'owner' && actor.scopes === null;
-  const wanted = permission as Permission;
-  return allows(actor, wanted) && (actor.scopes === null || actor.scopes.includes(wanted));
 }

@@ -1,6 +1,7 @@
 import { Controller, Get, Query, Req, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import type { Credential } from '../auth/standing.store.js';
+import { AppError } from '@penstock/domain/errors';
 import { ActorOf, type ActingRequest, type Actor } from '../http/actor.js';
 import { Require } from '../http/require.decorator.js';
 import { EventHub } from './event-hub.js';
@@ -24,9 +25,15 @@ export class EventsController {
     @Req() request: ActingRequest & { user: Credential },
     @Res() reply: FastifyReply,
   ): Promise<void> {
-    this.hub.requireRoom(actor.tenantId);
+    // Fastify asks this handler for HEAD too; there is nothing to tell of a stream but the stream.
+    if (request.method !== 'GET') throw new AppError('not_found', 'there is no such route');
+    const giveBack = this.hub.takePlace(actor);
     const header = request.headers['last-event-id'];
     const after = parseEventId(query.after ?? (typeof header === 'string' ? header : ''));
-    await this.hub.add(new EventStream(reply, actor, request.user), after);
+    const stream = new EventStream(reply, actor, request.user);
+    stream.onClose(giveBack);
+    // Gone before it began: its close was told before anybody listened.
+    if (stream.closed) return giveBack();
+    await this.hub.add(stream, after);
   }
 }

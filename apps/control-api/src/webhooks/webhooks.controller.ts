@@ -22,7 +22,7 @@ export class WebhooksController {
   @Require('webhook.create', {
     summary: 'Makes a webhook; its secret is shown once',
     reply: schema.webhookWithSecret,
-    errors: ['limit_reached'],
+    errors: ['limit_reached', 'forbidden'],
     secret: true,
   })
   create(
@@ -87,7 +87,7 @@ export class WebhooksController {
   @Require('webhook.update', {
     summary: 'Sends a delivery that says nothing, to see the other side answer',
     reply: z.strictObject({ deliveryId: idText }),
-    errors: ['not_found'],
+    errors: ['not_found', 'failed_precondition'],
   })
   ping(
     @ActorOf() actor: Actor,
@@ -126,7 +126,10 @@ export class WebhooksController {
 
   @Post(':webhookId/deliveries/:deliveryId/deliver')
   @HttpCode(204)
-  @Require('webhook.update', { summary: 'Sends a delivery that is over once more', errors: ['not_found'] })
+  @Require('webhook.update', {
+    summary: 'Sends a delivery that is over once more',
+    errors: ['not_found', 'failed_precondition'],
+  })
   deliverAgain(
     @ActorOf() actor: Actor,
     @Param('webhookId', webhookId) id: WebhookId,

@@ -11,9 +11,12 @@ const url = z
   .refine((value) => {
     const parsed = URL.canParse(value) ? new URL(value) : null;
     return (
-      parsed !== null && parsed.protocol === 'https:' && PORTS.has(parsed.port) && parsed.username === ''
+      parsed !== null &&
+      parsed.protocol === 'https:' &&
+      PORTS.has(parsed.port) &&
+      parsed.username + parsed.password === ''
     );
-  }, 'must be an https URL on port 443 or 8443 without a user name');
+  }, 'must be an https URL on port 443 or 8443 without a user name or a password');
 
 const events = z
   .array(z.string().regex(/^(\*|[a-z_]{1,40}\.(\*|[a-z_]{1,40}))$/, 'must be noun.verb, noun.* or *'))

@@ -9,6 +9,7 @@ import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
 import type { Actor } from '../http/actor.js';
+import { mayHearOf } from '../events/readable.js';
 import { requireVersion } from '../http/entity-tag.js';
 import { pageOf, type Page, type PageQuery } from '../http/fields.js';
 import * as deliveries from './deliveries.store.js';
@@ -27,8 +28,9 @@ export class WebhooksService {
     private readonly database: Database,
   ) {}
 
-  /** Throws limit_reached. */
+  /** Throws limit_reached, and forbidden for events that this actor may not hear himself. */
   create(actor: Actor, request: NewWebhook): Promise<Webhook & { secret: string }> {
+    requireHearing(actor, request.events);
     return this.database.transaction(actor, async (acting) => {
       if ((await store.countWebhooks(acting)) >= WEBHOOKS_MAX) {
         throw new AppError('limit_reached', `a tenant has at most ${WEBHOOKS_MAX} webhooks`);
@@ -56,12 +58,16 @@ export class WebhooksService {
     return this.database.transaction(actor, (acting) => store.getWebhook(acting, id));
   }
 
-  /** Throws not_found or failed_precondition. */
+  /** Throws not_found, failed_precondition, and forbidden as create does. */
   change(actor: Actor, id: WebhookId, change: ChangedWebhook, ifMatch: string | undefined): Promise<Webhook> {
     return this.database.transaction(actor, async (acting) => {
       await store.lockWebhook(acting, id);
       const before = await store.getWebhook(acting, id);
       requireVersion(ifMatch, before.version);
+      // Another URL makes another server hear what is told.
+      if (change.events !== undefined || change.url !== undefined) {
+        requireHearing(actor, change.events ?? before.events);
+      }
       const sealed = change.url === undefined ? null : this.#sealUrl(acting, id, change.url);
       await store.updateWebhook(acting, id, change, sealed);
       const after = await store.getWebhook(acting, id);
@@ -96,7 +102,7 @@ export class WebhooksService {
 
   ping(actor: Actor, id: WebhookId): Promise<{ deliveryId: DeliveryId }> {
     return this.database.transaction(actor, async (acting) => {
-      await store.getWebhook(acting, id);
+      await this.#lockEnabled(acting, id);
       const deliveryId = await deliveries.insertPingDelivery(acting, id);
       await audit(acting, 'webhook.ping', id, undefined, { deliveryId });
       return { deliveryId };
@@ -111,14 +117,22 @@ export class WebhooksService {
     });
   }
 
-  /** Throws not_found. */
+  /** Throws not_found or failed_precondition. */
   deliverAgain(actor: Actor, id: WebhookId, deliveryId: DeliveryId): Promise<void> {
     return this.database.transaction(actor, async (acting) => {
+      await this.#lockEnabled(acting, id);
       if (!(await deliveries.deliverAgain(acting, id, deliveryId))) {
         throw new AppError('not_found', 'there is no such delivery that is over');
       }
       await audit(acting, 'webhook.deliver', id, undefined, { deliveryId });
     });
+  }
+
+  /** Nothing is put where nobody fetches it. */
+  async #lockEnabled(acting: Acting, id: WebhookId): Promise<void> {
+    await store.lockWebhook(acting, id);
+    const { enabled } = await store.getWebhook(acting, id);
+    if (!enabled) throw new AppError('failed_precondition', 'this webhook is switched off');
   }
 
   #sealUrl({ actor }: Acting, id: WebhookId, url: string): store.SealedUrl {
@@ -132,6 +146,14 @@ export class WebhooksService {
   #sealSecret({ actor }: Acting, id: WebhookId, secret: string): Buffer {
     const place = { table: 'webhook', tenant: actor.tenantId, row: id };
     return sealSecret(this.context.config.DATA_KEY, Buffer.from(secret), place);
+  }
+}
+
+/** Nobody has a server told what he may not hear. */
+function requireHearing(actor: Actor, events: readonly string[]): void {
+  const refused = events.find((pattern) => !mayHearOf(actor, pattern));
+  if (refused !== undefined) {
+    throw new AppError('forbidden', `events: you may not hear of ${refused}`, { field: 'events' });
   }
 }
 

@@ -97,13 +97,19 @@ const updateRow = statement(
           disabled_reason = CASE WHEN $7 THEN NULL ELSE disabled_reason END, version = version + 1
     WHERE tenant_id = $1 AND webhook_id = $2`,
 );
+const dropWaiting = statement(
+  'webhook.drop_waiting',
+  `UPDATE webhook_delivery SET state = 'failed', error = 'webhook_disabled', done_at = $3
+    WHERE tenant_id = $1 AND webhook_id = $2 AND state = 'pending'`,
+);
 const forgetFailures = statement(
   'webhook.forget_failures',
   `DELETE FROM webhook_health WHERE tenant_id = $1 AND webhook_id = $2`,
 );
 
+/** What waits for one that is switched off is over. */
 export async function updateWebhook(
-  { actor, client }: Acting,
+  { actor, client, at }: Acting,
   id: WebhookId,
   change: { name?: string | undefined; events?: string[] | undefined; enabled?: boolean | undefined },
   sealed: SealedUrl | null,
@@ -113,6 +119,7 @@ export async function updateWebhook(
     ...[actor.tenantId, id, name, sealed?.url ?? null, sealed?.origin ?? null, events, enabled],
   ]);
   if (enabled === true) await run(client, forgetFailures, [actor.tenantId, id]);
+  if (enabled === false) await run(client, dropWaiting, [actor.tenantId, id, at]);
 }
 
 const rotateRow = statement(

@@ -13,6 +13,7 @@ import {
   fanOut,
   recordOutcome,
   removeDeliveries,
+  waitingSeconds,
   type DueDelivery,
   type Outcome,
 } from './outbox.store.js';
@@ -25,6 +26,9 @@ const GAP_MS = 100;
 const EVENTS_A_BATCH = 1_000;
 const CALLS_MAX = 32;
 const CALLS_A_WEBHOOK_MAX = 4;
+const CALLS_A_TENANT_MAX = 8;
+/** Events that wait longer for somebody's transaction are told of. */
+const WAITING_SECONDS_MAX = 5;
 const KEPT_MS = 14 * 86_400_000;
 const REMOVE_EVERY_MS = 600_000;
 const REMOVED_AT_ONCE = 5_000;
@@ -47,7 +51,8 @@ export class WebhookDispatcher {
   #removedMs = 0;
   #closed = false;
   #failing = false;
-  readonly #calls = new Set<Promise<void>>();
+  #waits = false;
+  readonly #calls = new Map<Promise<void>, DueDelivery>();
 
   constructor(private readonly deps: DispatcherDeps) {}
 
@@ -76,7 +81,7 @@ export class WebhookDispatcher {
     clearInterval(this.#timer);
     clearTimeout(this.#next);
     await this.#turn;
-    await Promise.all(this.#calls);
+    await Promise.all(this.#calls.keys());
   }
 
   async #run(): Promise<void> {
@@ -85,6 +90,7 @@ export class WebhookDispatcher {
       await this.#fanOut();
       await this.#startCalls();
       await this.#removeOld();
+      await this.#lookAtWaiting();
       this.#failing = false;
     } catch (error) {
       if (!this.#failing) this.deps.log.warn({ error }, 'webhooks wait');
@@ -101,6 +107,17 @@ export class WebhookDispatcher {
     await withTransaction(pool, (db) => removeDeliveries(db, before, REMOVED_AT_ONCE));
   }
 
+  async #lookAtWaiting(): Promise<void> {
+    const { pool, log, metrics } = this.deps;
+    const seconds = await withTransaction(pool, (db) => waitingSeconds(db));
+    metrics.eventsWaiting.set({}, seconds);
+    const waits = seconds > WAITING_SECONDS_MAX;
+    if (waits && !this.#waits) {
+      log.warn({ seconds: Math.round(seconds) }, 'events wait for a transaction that does not end');
+    }
+    this.#waits = waits;
+  }
+
   async #fanOut(): Promise<void> {
     const { pool, clock } = this.deps;
     for (let full = true; full && !this.#closed;) {
@@ -113,14 +130,28 @@ export class WebhookDispatcher {
     const free = CALLS_MAX - this.#calls.size;
     if (free <= 0) return;
     const at = new Date(clock.now());
-    const due = await withTransaction(pool, (db) => claimDeliveries(db, at, free, CALLS_A_WEBHOOK_MAX));
+    const due = await withTransaction(pool, (db) =>
+      claimDeliveries(db, at, {
+        ...{ calls: free, callsAWebhook: CALLS_A_WEBHOOK_MAX, callsATenant: CALLS_A_TENANT_MAX },
+        busyTenants: this.#busy('tenantId', CALLS_A_TENANT_MAX / 2),
+        busyWebhooks: this.#busy('webhookId', CALLS_A_WEBHOOK_MAX),
+      }),
+    );
     for (const delivery of due) {
       const call: Promise<void> = this.#deliver(delivery).finally(() => {
         this.#calls.delete(call);
         this.poke();
       });
-      this.#calls.add(call);
+      this.#calls.set(call, delivery);
     }
+  }
+
+  /** Tenants or webhooks that have `atLeast` calls under way here. */
+  #busy(of: 'tenantId' | 'webhookId', atLeast: number): string[] {
+    const counts = new Map<string, number>();
+    for (const delivery of this.#calls.values())
+      counts.set(delivery[of], (counts.get(delivery[of]) ?? 0) + 1);
+    return [...counts].filter(([, count]) => count >= atLeast).map(([id]) => id);
   }
 
   async #deliver(delivery: DueDelivery): Promise<void> {

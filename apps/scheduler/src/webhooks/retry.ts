@@ -4,7 +4,7 @@
 const AGAIN_AFTER_MS = [10, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 43_200].map(
   (seconds) => seconds * 1000,
 );
-/** Failed attempts in a row after which a webhook is switched off. */
+/** Failures in a row, with pauses up to ten minutes between them (seven hours in all), until a webhook is switched off. */
 export const FAILURES_MAX = 50;
 
 /** Milliseconds until the next attempt after `attempts` failed ones, or null when it was the last. `random` in [0, 1). */
