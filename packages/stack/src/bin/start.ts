@@ -64,7 +64,7 @@ async function bringUp(start: StartConfig): Promise<Stack | null> {
 }
 
 function welcome(stack: Stack): void {
-  const lines = ['', `API      ${stack.edges.api}`, `API docs ${stack.edges.api}/api/v1/openapi.json`];
+  const lines = ['', `API      ${stack.edges.api}`, `API docs ${stack.edges.api}/api/v1/reference`];
   if (stack.setupNeeded) lines.push(`Set up   ${stack.setupUrl}`, '         (once, for the first owner)');
   lines.push('Admins   from this machine and private networks; ./penstock config allow CIDR adds others');
   lines.push(`Data     ${stack.paths.dir}`, 'Stop     Ctrl-C', '');
