@@ -6,6 +6,8 @@ import Provider from 'oidc-provider';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { flowCookie, readFlow, type Flow } from '../src/oidc/flow-cookie.js';
 import { isBlockedAddress, mayBeIssuer, providerFetch } from '../src/oidc/provider-fetch.js';
+import { setUpApp } from './authenticator-app.js';
+import { PASSWORD, signIn as signInWith, withPassword } from './sign-in.js';
 import { createWorld, type Answer, type Person, type World } from './world.js';
 
 const providersPath = '/api/v1/identity-providers';
@@ -17,7 +19,7 @@ let owner: Person;
 
 beforeAll(async () => {
   world = await createWorld();
-  owner = await world.person(world.platform, 'owner');
+  owner = await withPassword(world, world.platform, 'owner');
   server = createHttpServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -55,13 +57,17 @@ class Browser {
       ...{ redirect: 'manual', headers: { cookie: this.cookies(url.origin) } },
       ...(form === undefined ? {} : { method: 'POST', body: new URLSearchParams(form) }),
     });
-    const jar = this.#jars.get(url.origin) ?? new Map<string, string>();
-    this.#jars.set(url.origin, jar);
-    for (const line of response.headers.getSetCookie()) {
+    this.keep(response.headers, url.origin);
+    return response;
+  }
+
+  keep(headers: Headers, origin = world.url): void {
+    const jar = this.#jars.get(origin) ?? new Map<string, string>();
+    this.#jars.set(origin, jar);
+    for (const line of headers.getSetCookie()) {
       const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
       jar.set(name, value);
     }
-    return response;
   }
 
   cookies(origin = world.url): string {
@@ -97,20 +103,33 @@ async function makeProvider(as: Person, change: object = {}): Promise<string> {
   return String(answer.body['identityProviderId']);
 }
 
-const startOf = (providerId: string, purpose = 'sign_in'): string =>
-  `${world.url}/api/v1/auth/oidc/${providerId}/start?purpose=${purpose}`;
+const startOf = (providerId: string): string => `${world.url}/api/v1/auth/oidc/${providerId}/start`;
 const codeOf = (ended: string): string => /#code=([A-Za-z0-9_-]{43})$/.exec(ended)?.[1] ?? `none in ${ended}`;
 const exchange = (browser: Browser, code: string, more: object = {}): Promise<Answer> =>
   world.ask('POST', '/api/v1/auth/oidc/exchange', {
     ...{ body: { code, ...more }, headers: { cookie: browser.cookies() } },
   });
 
-async function link(providerId: string, person: Person, login: string): Promise<Answer> {
-  const browser = new Browser();
-  const code = codeOf(await browser.signIn(startOf(providerId, 'link'), login));
-  return world.ask('POST', '/api/v1/me/identities', {
-    ...{ as: person, body: { code }, headers: { cookie: browser.cookies() } },
+const startLink = (as: Person, providerId: string, password = PASSWORD, more: object = {}): Promise<Answer> =>
+  world.ask('POST', '/api/v1/me/identities/start', {
+    ...{ as, body: { identityProviderId: providerId, password, ...more } },
   });
+const addIdentity = (as: Person | string, browser: Browser, code: string): Promise<Answer> =>
+  world.ask('POST', '/api/v1/me/identities', {
+    ...{ as, body: { code }, headers: { cookie: browser.cookies() } },
+  });
+
+/** A browser that comes back from the provider with an identity for this person. */
+async function bring(providerId: string, person: Person, login: string): Promise<[Browser, string]> {
+  const browser = new Browser();
+  const started = await startLink(person, providerId);
+  expect(started.status).toBe(200);
+  browser.keep(started.headers);
+  return [browser, codeOf(await browser.signIn(String(started.body['location']), login))];
+}
+
+async function link(providerId: string, person: Person, login: string): Promise<Answer> {
+  return addIdentity(person, ...(await bring(providerId, person, login)));
 }
 
 async function signIn(providerId: string, login: string): Promise<Answer> {
@@ -124,7 +143,7 @@ describe('at the operator’s provider', () => {
 
   beforeAll(async () => {
     providerId = await makeProvider(owner);
-    person = await world.person(await world.tenant('one'), 'admin');
+    person = await withPassword(world, await world.tenant('one'), 'admin');
   });
 
   test('an identity that its person added signs him in; every redirect is without a secret', async () => {
@@ -211,7 +230,7 @@ describe('at the operator’s provider', () => {
   });
 
   test('one identity leads to one account; a removed one leads nowhere; a disabled account stays out', async () => {
-    const second = await world.person(person.tenantId, 'operator');
+    const second = await withPassword(world, person.tenantId, 'operator');
     expect((await link(providerId, second, 'anna')).status).toBe(409);
     expect((await link(providerId, second, 'berta')).status).toBe(201);
     expect((await signIn(providerId, 'berta')).status).toBe(200);
@@ -226,7 +245,64 @@ describe('at the operator’s provider', () => {
   });
 });
 
+test('an identity is added with password and code, in the session that began it and in no other', async () => {
+  const providerId = await makeProvider(owner, { name: 'Links' });
+  const login = await withPassword(world, await world.tenant('links'), 'operator');
+  expect((await startLink(login, providerId, 'a wrong password')).body).toMatchObject({ status: 403 });
+  const [browser, code] = await bring(providerId, login, 'dora');
+  const other = (await signInWith(world, login)).accessToken;
+  for (const as of [owner, other]) {
+    expect((await addIdentity(as, browser, code)).body).toMatchObject({ code: 'token_invalid' });
+  }
+  expect((await exchange(browser, code)).body).toMatchObject({ code: 'token_invalid' });
+  expect((await addIdentity(login, browser, code)).status).toBe(201);
+  await setUpApp(world, login.token, login.password);
+  expect((await startLink(login, providerId)).body).toMatchObject({ code: 'totp_required' });
+});
+
+test('a reset that removes the second factor removes identities, too', async () => {
+  const providerId = await makeProvider(owner, { name: 'Resets' });
+  const tenant = await world.tenant('resets');
+  const boss = await world.person(tenant, 'owner');
+  const login = await withPassword(world, tenant, 'operator');
+  expect((await link(providerId, login, 'thief')).status).toBe(201);
+  expect((await signIn(providerId, 'thief')).status).toBe(200);
+  const made = await world.ask('POST', `/api/v1/members/${login.accountId}/password-reset`, {
+    ...{ as: boss, body: { removeSecondFactor: true } },
+  });
+  const token = String(made.body['link']).split('#')[1];
+  const body = { token, password: 'long enough, certainly' };
+  expect((await world.ask('POST', '/api/v1/auth/reset', { body })).status).toBe(204);
+  expect((await signIn(providerId, 'thief')).status).toBe(403);
+});
+
 describe('at a tenant’s own provider', () => {
+  test('a session sees nothing of the account elsewhere, and has the role of that tenant alone', async () => {
+    const [tenant, elsewhere] = [await world.tenant('confined'), await world.tenant('a competitor')];
+    const boss = await world.person(tenant, 'owner');
+    const providerId = await makeProvider(boss, { name: 'Confined' });
+    const login = await withPassword(world, tenant, 'admin');
+    await world.sql(
+      `INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'owner'), ($3, $2, 'owner')`,
+      [...[elsewhere, login.accountId, world.platform]],
+    );
+    expect((await link(providerId, login, 'erna')).status).toBe(201);
+    const as = String((await signIn(providerId, 'erna')).body['accessToken']);
+    const me = await world.ask('GET', '/api/v1/auth/me', { as });
+    expect(me.body['memberships']).toEqual([{ tenantId: tenant, name: 'confined', role: 'admin' }]);
+    expect(me.text).not.toContain('competitor');
+    for (const path of ['sessions', 'identities', 'passkeys', 'totp']) {
+      expect((await world.ask('GET', `/api/v1/me/${path}`, { as })).status, path).toBe(403);
+    }
+    const invited = { email: 'new@example.org', role: 'owner' };
+    expect((await world.ask('POST', '/api/v1/invitations', { as, body: invited })).status).toBe(403);
+    const lowered = { as, body: { role: 'auditor' } };
+    expect((await world.ask('PATCH', `/api/v1/members/${boss.accountId}`, lowered)).status).toBe(403);
+    // With his own password he is the platform's owner here, too.
+    const own = { as: login, body: invited };
+    expect((await world.ask('POST', '/api/v1/invitations', own)).status).toBe(201);
+  });
+
   test('a session reaches that tenant and no other, also after a refresh, and changes nothing of the account', async () => {
     const [tenant, elsewhere] = [await world.tenant('two'), await world.tenant('three')];
     const boss = await world.person(tenant, 'owner');
@@ -236,7 +312,7 @@ describe('at a tenant’s own provider', () => {
       `INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'operator'), ($3, $2, 'owner')`,
       [...[tenant, owner.accountId, elsewhere]],
     );
-    const stranger = await world.person(elsewhere, 'admin');
+    const stranger = await withPassword(world, elsewhere, 'admin');
     expect((await link(providerId, stranger, 'stranger')).status).toBe(404);
     expect((await link(providerId, owner, 'carla')).status).toBe(201);
     const signed = await signIn(providerId, 'carla');
@@ -355,6 +431,7 @@ describe('a provider cannot lead us elsewhere', () => {
       ...{
         identityProviderId: 'p',
         purpose: 'sign_in',
+        familyId: null,
         state: 's',
         nonce: 'n',
         codeVerifier: 'v',

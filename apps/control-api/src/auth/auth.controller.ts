@@ -67,7 +67,11 @@ export class AuthController {
   }
 
   @Get('me')
-  @Self({ summary: 'Who is signed in, where, and what he may do', reply: schema.whoami })
+  @Self({
+    summary: 'Who is signed in, where, and what he may do',
+    reply: schema.whoami,
+    confined: true,
+  })
   whoami(@ActorOf() actor: Actor): Promise<Whoami> {
     return this.auth.whoami(actor);
   }

@@ -242,7 +242,8 @@ export class AuthService {
         const account = await sessions.findAccount(client, accountId);
         const tenant = await sessions.findTenant(client, tenantId);
         if (account === null || tenant === null) throw new AppError('unauthenticated', 'sign in first');
-        const memberships = await sessions.listMemberships(client, accountId);
+        const all = await sessions.listMemberships(client, accountId);
+        const memberships = actor.confined === true ? all.filter((one) => one.tenantId === tenantId) : all;
         return {
           account,
           tenant,

@@ -33,13 +33,13 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
     const request = execution.switchToHttp().getRequest<Guarded>();
     const standing = await this.standings.of(request.user);
     judge(standing, declaration, request);
-    const { accountId, tenantId, role, platform, familyId, key } = standing;
+    const { accountId, tenantId, role, platform, familyId, confined, key } = standing;
     if (key?.singleUse === true) {
       await useMachineToken(this.context.pool, tenantId, key.keyId, new Date(this.context.clock.now()));
       this.standings.forget(`k:${key.keyId}`);
     }
     request.actor = {
-      ...{ ...originOf(request), accountId, tenantId, role, platform, familyId },
+      ...{ ...originOf(request), accountId, tenantId, role, platform, familyId, confined },
       ...{ keyId: key?.keyId ?? null, scopes: key === null ? null : [...key.scopes] },
     };
     return true;
@@ -55,7 +55,7 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
 }
 
 /** Throws forbidden or address_not_allowed. */
-function judge(standing: Standing, { access }: Declaration, request: Guarded): void {
+function judge(standing: Standing, { access, confined }: Declaration, request: Guarded): void {
   const { key } = standing;
   const changes = request.method !== 'GET' && request.method !== 'HEAD';
   if (access !== 'public' && access !== 'self' && !allows(standing, access)) {
@@ -64,8 +64,8 @@ function judge(standing: Standing, { access }: Declaration, request: Guarded): v
   if (standing.suspended && changes && access !== 'self') {
     throw new AppError('forbidden', 'this tenant is suspended');
   }
-  // Else a tenant's identity provider could give itself lasting access to a person's other tenants.
-  if (standing.confined && changes && access === 'self') {
+  // Else a tenant's identity provider could see a person's other tenants, and give itself lasting access to them.
+  if (standing.confined && access === 'self' && confined !== true) {
     throw new AppError('forbidden', 'sign in with your own password or passkey for this');
   }
   if (key !== null) judgeKey(key, access, request);

@@ -26,6 +26,8 @@ export interface Actor extends Origin {
   platform: boolean;
   /** Family of the session that the token belongs to. */
   familyId: string | null;
+  /** The session was opened by the tenant's own identity provider: what the account is elsewhere counts for nothing. */
+  confined?: boolean;
   /** The API key or machine token that acts for its maker; null for a person with a session. */
   keyId: KeyId | null;
   /** What the key may do, within what its maker's role may; null: all of the role. */

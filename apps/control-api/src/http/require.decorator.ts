@@ -13,6 +13,8 @@ export interface Documentation {
   reply?: ZodType;
   /** Codes beyond those that every such route may answer. */
   errors?: readonly ErrorCode[];
+  /** A `self` route that is open to a session of a tenant's own identity provider, too. */
+  confined?: true;
   /** The answer is not JSON. */
   contentType?: string;
   /** Only from the addresses of the admin allow-list (http/allow-list.ts). */

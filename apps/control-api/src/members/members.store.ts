@@ -64,7 +64,8 @@ const selectRoles = statement<{ own: Role | null; platform: Role | null }>(
 export async function rolesOfActor({ actor, client }: Acting): Promise<Role[]> {
   if (actor.accountId === null) return [actor.role];
   const [row] = await run(client, selectRoles, [actor.tenantId, actor.accountId]);
-  return [row?.own, row?.platform].filter((role): role is Role => role !== null && role !== undefined);
+  const platform = actor.confined === true ? null : row?.platform;
+  return [row?.own, platform].filter((role): role is Role => role !== null && role !== undefined);
 }
 
 const selectOwners = statement<{ accountId: AccountId }>(

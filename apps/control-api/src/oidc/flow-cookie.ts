@@ -13,6 +13,8 @@ const PLACE = { table: 'oidc_flow', tenant: '', row: 'cookie' };
 export interface Flow {
   identityProviderId: string;
   purpose: Purpose;
+  /** The session that wishes for a link; null for a sign-in. */
+  familyId: string | null;
   state: string;
   nonce: string;
   codeVerifier: string;

@@ -5,7 +5,6 @@ import type { Tokens } from '../auth/auth.service.js';
 import { ActorOf, OriginOf, type Actor, type Origin } from '../http/actor.js';
 import { id } from '../http/fields.js';
 import { Public, Self } from '../http/require.decorator.js';
-import type { Purpose } from './flow-cookie.js';
 import type { Identity } from './identity-links.store.js';
 import * as schema from './oidc.schema.js';
 import { OidcService, type Redirect } from './oidc.service.js';
@@ -30,10 +29,11 @@ export class OidcController {
   @Public({ summary: 'Where a provider sends a browser back to; leads to /signed-in with a one-time code' })
   async callback(
     @Query({ schema: schema.callbackQuery }) query: schema.CallbackQuery,
+    @OriginOf() origin: Origin,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    redirect(reply, await this.oidc.callback(query, request.headers.cookie));
+    redirect(reply, await this.oidc.callback(query, request.headers.cookie, origin));
   }
 
   @Get('auth/oidc/:identityProviderId/start')
@@ -41,10 +41,9 @@ export class OidcController {
   @Public({ summary: 'Sends a browser to an identity provider', errors: ['not_found'] })
   async start(
     @Param('identityProviderId', providerParameter) providerId: string,
-    @Query({ schema: schema.startQuery }) query: { purpose: Purpose },
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    redirect(reply, await this.oidc.start(providerId, query.purpose));
+    redirect(reply, await this.oidc.start(providerId));
   }
 
   @Post('auth/oidc/exchange')
@@ -71,6 +70,25 @@ export class OidcController {
   @Self({ summary: 'The identities at providers that lead to one’s own account', reply: schema.identityList })
   identities(@ActorOf() actor: Actor): Promise<{ items: Identity[] }> {
     return this.oidc.identities(actor);
+  }
+
+  @Post('me/identities/start')
+  @HttpCode(200)
+  @Self({
+    summary:
+      'Begins adding an identity at a provider to one’s own account, with this browser and this session',
+    reply: schema.started,
+    errors: ['not_found', 'totp_required', 'rate_limited', 'unavailable'],
+    withoutKey: 'a beginning that is not ended expires',
+  })
+  async startLink(
+    @ActorOf() actor: Actor,
+    @Body({ schema: schema.startLink }) body: schema.StartLink,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<{ location: string }> {
+    const { location, cookie } = await this.oidc.startLink(actor, body);
+    void reply.header('set-cookie', cookie);
+    return { location };
   }
 
   @Post('me/identities')

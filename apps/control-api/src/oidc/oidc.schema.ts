@@ -1,16 +1,26 @@
 import { z } from 'zod';
 import type { TenantId } from '@penstock/domain/ids';
+import { exampleIds } from '../http/example-ids.js';
 import { id, idText, timeText } from '../http/fields.js';
-import { purposes } from './flow-cookie.js';
+import { proof } from '../totp/totp.schema.js';
 
 const code = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be a code of 43 characters');
 const exampleCode = 'b25lLXRpbWUtY29kZS1mcm9tLXRoZS1mcmFnbWVudC0';
 
-export const startQuery = z.strictObject({
-  purpose: z.enum(purposes).default('sign_in').meta({
-    description: '`link`: to add this identity to one’s own account (POST /api/v1/me/identities).',
-  }),
-});
+export const startLink = proof
+  .extend({ identityProviderId: id() })
+  .meta({
+    examples: [
+      { identityProviderId: exampleIds.identityProvider, password: 'correct horse battery', code: '123456' },
+    ],
+  });
+export type StartLink = z.output<typeof startLink>;
+
+export const started = z
+  .strictObject({
+    location: z.string().meta({ description: 'Where to send this browser, which has a cookie now.' }),
+  })
+  .meta({ examples: [{ location: 'https://id.example.org/authorize?client_id=penstock' }] });
 
 /** What a provider sends a browser back with; providers add fields of their own. */
 export const callbackQuery = z.looseObject({

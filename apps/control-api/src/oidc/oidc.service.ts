@@ -1,6 +1,6 @@
 // Sign-in at an OpenID Connect provider: authorization code with PKCE, state and nonce; the browser comes back with a
 // one-time code in the fragment and exchanges it. Invariants: an identity leads to an account only by a link that its
-// person made, never by a mail address or domain; a code is worth nothing without the cookie of the browser that
+// person made, with password and code, never by a mail address or domain; a code is worth nothing without the cookie of the browser that
 // began; a session opened by a tenant's own provider reaches that tenant and no other.
 import { randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
@@ -11,16 +11,18 @@ import { openSecret } from '@penstock/service/secret-box';
 import { appendAudit } from '../audit/audit.store.js';
 import { AuthService, type Tokens } from '../auth/auth.service.js';
 import { personOf } from '../auth/person.js';
+import { Proofs } from '../auth/proofs.js';
 import { secretHash } from '../auth/refresh-token.js';
 import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
+import { Limiter } from '../limits/limiter.js';
 import { findPlatform } from '../setup/setup.store.js';
 import { flowCookie, newFlowExpiry, readFlow, type Flow, type Purpose } from './flow-cookie.js';
 import { placeOfSecret } from './identity-providers.service.js';
 import * as providers from './identity-providers.store.js';
 import * as links from './identity-links.store.js';
-import type { CallbackQuery, Exchange } from './oidc.schema.js';
+import type { CallbackQuery, Exchange, StartLink } from './oidc.schema.js';
 import { PROVIDER_CALL_MS_MAX, providerFetch } from './provider-fetch.js';
 
 const CODE_MS = 60_000;
@@ -42,6 +44,8 @@ export class OidcService {
     private readonly context: Context,
     private readonly database: Database,
     private readonly auth: AuthService,
+    private readonly proofs: Proofs,
+    private readonly limiter: Limiter,
   ) {}
 
   /** The operator's providers, for the sign-in page. */
@@ -55,12 +59,26 @@ export class OidcService {
     return { items };
   }
 
-  /** Where the browser goes next. Throws not_found or unavailable. */
-  async start(identityProviderId: string, purpose: Purpose): Promise<Redirect> {
+  /** Where a browser goes to sign in. Throws not_found or unavailable. */
+  start(identityProviderId: string): Promise<Redirect> {
+    return this.#start(identityProviderId, 'sign_in', null);
+  }
+
+  /**
+   * Where it goes to bring an identity for the account of who is signed in: asks for password and code, since the
+   * identity opens the account from then on. Throws forbidden, totp_required, not_found, rate_limited or unavailable.
+   */
+  async startLink(actor: Actor, { identityProviderId, ...proof }: StartLink): Promise<Redirect> {
+    const { familyId } = personOf(actor);
+    await this.proofs.both(actor, proof);
+    return this.#start(identityProviderId, 'link', familyId);
+  }
+
+  async #start(identityProviderId: string, purpose: Purpose, familyId: string | null): Promise<Redirect> {
     const provider = await this.#provider(identityProviderId);
     const configuration = await this.#discover(provider);
     const flow: Flow = {
-      ...{ identityProviderId, purpose, state: oidc.randomState(), nonce: oidc.randomNonce() },
+      ...{ identityProviderId, purpose, familyId, state: oidc.randomState(), nonce: oidc.randomNonce() },
       ...{ codeVerifier: oidc.randomPKCECodeVerifier(), browser: randomBytes(32).toString('base64url') },
       expiresAtMs: newFlowExpiry(this.context.clock.now()),
     };
@@ -76,10 +94,10 @@ export class OidcService {
   }
 
   /** Back from the provider. Never throws: what went wrong is told in the fragment, by its code alone. */
-  async callback(query: CallbackQuery, cookieHeader: string | undefined): Promise<Redirect> {
+  async callback(query: CallbackQuery, cookieHeader: string | undefined, origin: Origin): Promise<Redirect> {
     const page = `${this.context.config.PUBLIC_URL}/signed-in`;
     try {
-      const { flow, code } = await this.#prove(query, cookieHeader);
+      const { flow, code } = await this.#prove(query, cookieHeader, origin);
       return { location: `${page}#code=${code}`, cookie: this.#cookie(flow) };
     } catch (error) {
       const code = error instanceof AppError ? error.code : 'unauthenticated';
@@ -120,8 +138,8 @@ export class OidcService {
 
   /** Adds the identity to the account of who is signed in. Throws conflict, forbidden or token_invalid. */
   async link(actor: Actor, code: string, cookieHeader: string | undefined): Promise<links.Identity> {
-    const { accountId } = personOf(actor);
-    const proven = await this.#take(code, cookieHeader, 'link');
+    const { accountId, familyId } = personOf(actor);
+    const proven = await this.#take(code, cookieHeader, 'link', familyId);
     const { identityProviderId, issuer } = proven;
     const { platform } = await this.#provider(identityProviderId);
     // Another tenant's provider vouches for nobody here. Throws not_found.
@@ -161,12 +179,15 @@ export class OidcService {
   async #prove(
     query: CallbackQuery,
     cookieHeader: string | undefined,
+    origin: Origin,
   ): Promise<{ flow: Flow; code: string }> {
     const { clock, config, pool } = this.context;
     const flow = readFlow(config.DATA_KEY, this.#isSecure(), cookieHeader, clock.now());
     if (query.state !== flow.state)
       throw new AppError('token_invalid', 'this answer belongs to another sign-in');
     if (query.error !== undefined) throw new AppError('forbidden', 'the provider did not agree');
+    // Each code that is shown here is a question to the provider.
+    await this.limiter.takeGuess('sign_in', origin.ip);
     const provider = await this.#provider(flow.identityProviderId);
     const configuration = await this.#discover(provider);
     const url = new URL(this.#callbackUrl());
@@ -199,12 +220,18 @@ export class OidcService {
     return { flow, code };
   }
 
-  async #take(code: string, cookieHeader: string | undefined, purpose: Purpose): Promise<links.Proven> {
+  async #take(
+    code: string,
+    cookieHeader: string | undefined,
+    purpose: Purpose,
+    familyId: string | null = null,
+  ): Promise<links.Proven> {
     const { clock, config, pool } = this.context;
-    const { browser } = readFlow(config.DATA_KEY, this.#isSecure(), cookieHeader, clock.now());
+    const flow = readFlow(config.DATA_KEY, this.#isSecure(), cookieHeader, clock.now());
+    if (flow.familyId !== familyId) throw new AppError('token_invalid', 'this was begun by another session');
     const at = new Date(clock.now());
     const proven = await withTransaction(pool, (client) =>
-      links.takeExchange(client, secretHash(code), secretHash(browser), purpose, at),
+      links.takeExchange(client, secretHash(code), secretHash(flow.browser), purpose, at),
     );
     if (proven === null) throw new AppError('token_invalid', 'this code is not valid, or was used');
     return proven;
