@@ -34,6 +34,9 @@ const taskLabels = {
   outcome: ['done', 'failed'],
 } as const;
 
+/** Tasks that go tenant by tenant, where one may fail alone. */
+const tenantTaskLabels = { task: ['usage-rollup', 'statement-close'] } as const;
+const saturatedLabels = { sum: ['day', 'statement'] } as const;
 const deliveryLabels = { result: ['ok', 'retry', 'failed'] } as const;
 
 export interface SchedulerMetrics {
@@ -54,12 +57,15 @@ export interface SchedulerMetrics {
   secretsUnopened: CounterMetric<None>;
   nodes: GaugeMetric<typeof livenessLabels>;
   taskRuns: CounterMetric<typeof taskLabels>;
+  tenantFailures: CounterMetric<typeof tenantTaskLabels>;
+  usageSaturated: CounterMetric<typeof saturatedLabels>;
   partitionsCreated: CounterMetric<None>;
   webhookDeliveries: CounterMetric<typeof deliveryLabels>;
   eventsWaiting: GaugeMetric<None>;
 }
 
 export type TaskName = (typeof taskLabels.task)[number];
+export type TenantTaskName = (typeof tenantTaskLabels.task)[number];
 export type CloseReason = (typeof closeLabels.reason)[number];
 export type RefusalReason = (typeof refusalLabels.reason)[number];
 
@@ -115,6 +121,16 @@ export function schedulerMetrics(metrics: Metrics): SchedulerMetrics {
     secretsUnopened: metrics.counter('secrets_unopened_total', 'Stored secrets that did not open', none),
     nodes: metrics.gauge('nodes', 'Nodes by age of their last heartbeat', livenessLabels),
     taskRuns: metrics.counter('scheduler_task_runs_total', 'Runs of periodic tasks', taskLabels),
+    tenantFailures: metrics.counter(
+      'scheduler_tenant_failures_total',
+      'Tenants for which a periodic task failed while it went on with the others',
+      tenantTaskLabels,
+    ),
+    usageSaturated: metrics.counter(
+      'usage_saturated_total',
+      'Rows of usage that stand at 2^63 - 1 bytes because more cannot be written down',
+      saturatedLabels,
+    ),
     partitionsCreated: metrics.counter('partitions_created_total', 'Day partitions made', none),
     eventsWaiting: metrics.gauge(
       'events_waiting_seconds',

@@ -158,8 +158,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         idempotencyKeeper(),
         auditHeads(clock, options.auditHeadsFile),
         nodeLiveness(metrics, heartbeatMs),
-        usageRollup(pool),
-        statementClose(pool, options.dataKey, clock),
+        usageRollup({ pool, log, metrics }),
+        statementClose({ pool, log, metrics, dataKey: options.dataKey }, clock),
       ];
       tasks.start(list);
     },

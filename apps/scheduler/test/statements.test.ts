@@ -5,9 +5,10 @@ import { createPool, type Pool } from '@penstock/db/pool';
 import { newId, type TenantId } from '@penstock/domain/ids';
 import { lineText, type StatementHeader } from '@penstock/domain/statement';
 import { verifyStatement } from '@penstock/ledger/verify-statement';
+import { createLogger } from '@penstock/service/logger';
 import { createMetrics } from '@penstock/service/metrics';
 import { schedulerMetrics } from '../src/metrics.js';
-import { closeDue } from '../src/statements/close.js';
+import { closeDue, type CloseDeps } from '../src/statements/close.js';
 import { statementLines } from '../src/statements/statement.store.js';
 import { keepPartitions, partitionKeeper, SERIES_DAYS_KEPT } from '../src/tasks/partition-keeper.js';
 import { rollUsage } from '../src/tasks/usage-rollup.js';
@@ -15,10 +16,14 @@ import { dataKey, World } from './world.js';
 
 let world: World;
 let pool: Pool;
+let deps: CloseDeps;
+const metrics = createMetrics();
 
 beforeAll(async () => {
   world = await World.create();
   pool = createPool(world.database.url('penstock_scheduler'), { applicationName: 'test' });
+  const log = createLogger('scheduler', process.env['TEST_LOG'] ?? 'fatal');
+  deps = { pool, dataKey, log, metrics: schedulerMetrics(metrics) };
 });
 afterAll(async () => {
   await pool.end();
@@ -93,14 +98,14 @@ describe('days of usage', () => {
     await use(tenantId, subscription, '2026-03-01T00:00:00Z', 5n);
     await use(tenantId, subscription, '2026-03-01T23:00:00Z', 7n, { node: 1 });
     await use(tenantId, newId(), '2026-03-02T00:00:00Z', 100n);
-    expect(await rollUsage(pool, { everything: false })).toBe(2);
+    expect((await rollUsage(deps, { everything: false })).days).toBe(2);
     expect(await days(tenantId)).toEqual([
       { day: '2026-03-01', up: '12' },
       { day: '2026-03-02', up: '100' },
     ]);
-    expect(await rollUsage(pool, { everything: true })).toBe(0);
+    expect((await rollUsage(deps, { everything: true })).days).toBe(0);
     await use(tenantId, subscription, '2026-03-01T23:00:00Z', 1n, { node: 1 });
-    expect(await rollUsage(pool, { everything: false })).toBe(1);
+    expect((await rollUsage(deps, { everything: false })).days).toBe(1);
     expect((await days(tenantId))[0]?.up).toBe('13');
   });
 
@@ -110,10 +115,10 @@ describe('days of usage', () => {
     await use(tenantId, subscription, '2026-03-01T00:00:00Z', 5n);
     await world.query('BEGIN');
     await use(tenantId, subscription, '2026-03-01T00:00:00Z', 6n);
-    expect(await rollUsage(pool, { everything: false, tenantId })).toBe(1);
+    expect((await rollUsage(deps, { everything: false, tenantId })).days).toBe(1);
     expect(await days(tenantId)).toEqual([{ day: '2026-03-01', up: '5' }]);
     await world.query('COMMIT');
-    expect(await rollUsage(pool, { everything: false, tenantId })).toBe(1);
+    expect((await rollUsage(deps, { everything: false, tenantId })).days).toBe(1);
     expect(await days(tenantId)).toEqual([{ day: '2026-03-01', up: '11' }]);
   });
 
@@ -127,15 +132,15 @@ describe('days of usage', () => {
     const old = new Date(Date.now() - (SERIES_DAYS_KEPT + 62) * 86_400_000).toISOString();
     await world.query('SELECT make_series_partitions($1, 1)', [old.slice(0, 10)]);
     await use(tenantId, subscription, old, 5n);
-    await rollUsage(pool, { everything: true, tenantId });
+    await rollUsage(deps, { everything: true, tenantId });
     await keepPartitions(partitions);
     await partitions.end();
     const left = await world.query('SELECT FROM usage_hour WHERE tenant_id = $1', [tenantId]);
     expect(left).toHaveLength(0);
     await use(tenantId, subscription, old, 1n);
-    await rollUsage(pool, { everything: true, tenantId });
+    await rollUsage(deps, { everything: true, tenantId });
     expect((await days(tenantId))[0]?.up).toBe('5');
-    expect(await rollUsage(pool, { everything: true, tenantId })).toBe(0);
+    expect((await rollUsage(deps, { everything: true, tenantId })).days).toBe(0);
   });
 });
 
@@ -166,17 +171,17 @@ describe('statements', () => {
     await use(tenantId, subscription, '2026-04-30T17:30:00Z', 7n, { day: '2026-04-30' });
     await use(tenantId, subscription, '2026-04-29T17:30:00Z', 3n, { day: '2026-04-29', engine: 2, node: 1 });
     const due = Date.parse('2026-05-02T18:30:00Z');
-    await closeDue(pool, dataKey, due - 1);
+    await closeDue(deps, due - 1);
     expect(await statements(tenantId)).toEqual([]);
-    await Promise.all([closeDue(pool, dataKey, due)]);
+    await Promise.all([closeDue(deps, due)]);
     const [april] = await statements(tenantId);
     expect(april?.parsed).toMatchObject({
       ...{ month: '2026-04', timeZone: 'Asia/Kolkata', lines: 2, previous: null },
       ...{ usage: { upBytes: '10', downBytes: '2', billableBytes: '10' } },
       corrections: { lines: 0, upBytes: '0', downBytes: '0', billableBytes: '0' },
     });
-    await closeDue(pool, dataKey, due);
-    await closeDue(pool, dataKey, Date.parse('2026-07-15T00:00:00Z'));
+    await closeDue(deps, due);
+    await closeDue(deps, Date.parse('2026-07-15T00:00:00Z'));
     const all = await statements(tenantId);
     expect(all.map((s) => s.parsed.month)).toEqual(['2026-04', '2026-05', '2026-06']);
     expect(all[1]?.parsed.usage.upBytes).toBe('1000');
@@ -193,12 +198,12 @@ describe('statements', () => {
     const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
     const [one, two] = [newId(), newId()];
     await use(tenantId, one, '2026-04-10T00:00:00Z', 100n);
-    await closeDue(pool, dataKey, Date.parse('2026-05-03T00:00:00Z'));
+    await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
     await use(tenantId, one, '2026-04-10T00:00:00Z', 11n);
     await use(tenantId, two, '2026-04-30T23:00:00Z', 5n, { engine: 2 });
     await use(tenantId, two, '2026-05-01T00:00:00Z', 50n, { engine: 2 });
-    await closeDue(pool, dataKey, Date.parse('2026-06-03T00:00:00Z'));
-    await closeDue(pool, dataKey, Date.parse('2026-07-03T00:00:00Z'));
+    await closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
+    await closeDue(deps, Date.parse('2026-07-03T00:00:00Z'));
     const [, may, june] = await statements(tenantId);
     expect(may?.parsed.usage.upBytes).toBe('50');
     expect(may?.parsed.corrections).toEqual({
@@ -216,7 +221,7 @@ describe('statements', () => {
     const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
     await use(tenantId, newId(), '2026-04-10T00:00:00Z', 100n);
     await use(tenantId, newId(), '2026-04-11T00:00:00Z', 200n, { engine: 2 });
-    await closeDue(pool, dataKey, Date.parse('2026-05-03T00:00:00Z'));
+    await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
     for (const change of [
       'UPDATE statement_line SET up_bytes = 1',
       'DELETE FROM statement',

@@ -14,7 +14,8 @@ import {
   type StatementHeader,
 } from '@penstock/domain/statement';
 import { openSecret, sealSecret } from '@penstock/service/secret-box';
-import { long, rollUsage } from '../tasks/usage-rollup.js';
+import { TenantWork } from '../tasks/tenant-work.js';
+import { long, rollUsage, type RollDeps } from '../tasks/usage-rollup.js';
 import {
   findKey,
   findLast,
@@ -28,6 +29,8 @@ import {
 
 /** Late usage of a month is waited for this long. */
 export const GRACE_MS = 48 * 3_600_000;
+/** More bytes no row can hold. */
+const BYTES_MAX = 2n ** 63n - 1n;
 /** Of one look; a run looks until there are none. */
 const STATEMENTS_MAX = 100;
 
@@ -36,22 +39,40 @@ interface SigningKey {
   key: KeyObject;
 }
 
-/** Closes every statement that is due at `nowMs`; returns how many. One process at a time (the task's lock). */
-export async function closeDue(pool: Pool, dataKey: Buffer, nowMs: number): Promise<number> {
+export interface CloseDeps extends RollDeps {
+  dataKey: Buffer;
+}
+
+/**
+ * Closes every statement that is due at `nowMs`; returns how many. One process at a time (the task's lock). A tenant
+ * whose statement fails is left out of the rest of the pass, and nobody else is.
+ */
+export async function closeDue(deps: CloseDeps, nowMs: number): Promise<number> {
+  const { pool, dataKey } = deps;
+  const work = new TenantWork(deps, 'statement-close');
   let count = 0;
   for (;;) {
-    const due = await run(pool, listDue, [new Date(nowMs - GRACE_MS), STATEMENTS_MAX]);
+    const due = await run(pool, listDue, [new Date(nowMs - GRACE_MS), STATEMENTS_MAX, [...work.failed]]);
     if (due.length === 0) return count;
     const key = await signingKey(pool, dataKey, nowMs);
     for (const one of due) {
-      await rollUsage(pool, { everything: true, tenantId: one.tenantId });
-      await long(pool, (db) => close(db, one, key, nowMs));
-      count++;
+      if (await work.run(one.tenantId, () => closeOne(deps, one, key, nowMs))) count++;
     }
   }
 }
 
-async function close(db: Runner, due: DueStatement, key: SigningKey, nowMs: number): Promise<void> {
+async function closeOne(deps: CloseDeps, due: DueStatement, key: SigningKey, nowMs: number): Promise<void> {
+  const { tenantId, month } = due;
+  const { failed } = await rollUsage(deps, { everything: true, tenantId });
+  if (failed.size > 0) throw new Error('days of the statement could not be made');
+  const saturated = await long(deps.pool, (db) => close(db, due, key, nowMs));
+  if (saturated === 0) return;
+  deps.metrics.usageSaturated.inc({ sum: 'statement' }, saturated);
+  deps.log.warn({ tenantId, name: month, rows: saturated }, 'usage of a month is more than can be written down');
+}
+
+/** Returns how many lines are saturated. */
+async function close(db: Runner, due: DueStatement, key: SigningKey, nowMs: number): Promise<number> {
   const { tenantId, month, timeZone } = due;
   const [last] = await run(db, findLast, [tenantId]);
   const statementId = newId();
@@ -72,6 +93,7 @@ async function close(db: Runner, due: DueStatement, key: SigningKey, nowMs: numb
     ...[key.keyId, signed, sign(null, Buffer.from(signed), key.key)],
     createHash('sha256').update(signed).digest(),
   ]);
+  return summed.saturated;
 }
 
 type Sums = [up: bigint, down: bigint, billable: bigint];
@@ -86,16 +108,18 @@ async function sumLines(db: Runner, tenantId: string, statementId: string, month
   const corrections: Sums = [0n, 0n, 0n];
   let lines = 0;
   let corrected = 0;
+  let saturated = 0;
   for await (const line of statementLines(db, tenantId, statementId)) {
     hash.update(lineText(line));
     lines++;
     if (line.month !== month) corrected++;
+    if ([line.upBytes, line.downBytes, line.billableBytes].includes(BYTES_MAX)) saturated++;
     const into = line.month === month ? usage : corrections;
     into[0] += line.upBytes;
     into[1] += line.downBytes;
     into[2] += line.billableBytes;
   }
-  return { lines, corrected, usage, corrections, digest: hash.digest('hex') };
+  return { lines, corrected, saturated, usage, corrections, digest: hash.digest('hex') };
 }
 
 /** The key that signs, made at the first statement. Its private part is kept encrypted. */

@@ -12,7 +12,7 @@ export interface DueStatement {
   timeZone: string;
 }
 
-/** The month that each tenant's next statement is for, where it ended before $1 in the tenant's zone. */
+/** The month that each tenant's (but those of $3) next statement is for, where it ended before $1 in its zone. */
 export const listDue = statement<DueStatement>(
   'statement.due',
   `SELECT n.tenant_id AS "tenantId", n.month, n.zone AS "timeZone"
@@ -22,7 +22,7 @@ export const listDue = statement<DueStatement>(
                      date_trunc('month', t.created_at AT TIME ZONE known_zone(t.time_zone))::date) AS month
      FROM tenant t
    ) n
-   WHERE (n.month + interval '1 month')::timestamp AT TIME ZONE n.zone <= $1
+   WHERE (n.month + interval '1 month')::timestamp AT TIME ZONE n.zone <= $1 AND n.tenant_id <> ALL ($3::uuid[])
    ORDER BY n.month, n.tenant_id LIMIT $2`,
 );
 
@@ -37,6 +37,7 @@ export const findLast = statement<LastStatement>(
   `SELECT month, digest, closed_at AS "closedAt" FROM statement WHERE tenant_id = $1 ORDER BY month DESC LIMIT 1`,
 );
 
+// Sums saturate at 2^63 − 1 as days do; up to there differences are exact, and never negative, because days only grow.
 /** Writes the lines of statement $2 for the month $3, and those that correct months whose days changed after $4. */
 const insertLines = statement<Record<string, never>>(
   'statement_line.insert',
@@ -46,13 +47,13 @@ const insertLines = statement<Record<string, never>>(
      SELECT DISTINCT date_trunc('month', day)::date FROM usage_rolled
      WHERE tenant_id = $1 AND day < $3 AND rolled_at > $4::timestamptz
    ), used AS (
-     SELECT m.month, d.subscription_id, d.engine, sum(d.up_bytes)::int8 AS up, sum(d.down_bytes)::int8 AS down,
-            sum(d.billable_bytes)::int8 AS billable
+     SELECT m.month, d.subscription_id, d.engine, least(sum(d.up_bytes), 9223372036854775807)::int8 AS up, least(sum(d.down_bytes), 9223372036854775807)::int8 AS down,
+            least(sum(d.billable_bytes), 9223372036854775807)::int8 AS billable
      FROM months m JOIN usage_day d ON d.tenant_id = $1 AND d.day >= m.month AND d.day < (m.month + interval '1 month')::date
      GROUP BY 1, 2, 3
    ), stated AS (
-     SELECT l.month, l.subscription_id, l.engine, sum(l.up_bytes)::int8 AS up, sum(l.down_bytes)::int8 AS down,
-            sum(l.billable_bytes)::int8 AS billable
+     SELECT l.month, l.subscription_id, l.engine, least(sum(l.up_bytes), 9223372036854775807)::int8 AS up, least(sum(l.down_bytes), 9223372036854775807)::int8 AS down,
+            least(sum(l.billable_bytes), 9223372036854775807)::int8 AS billable
      FROM months m JOIN statement_line l ON l.tenant_id = $1 AND l.month = m.month GROUP BY 1, 2, 3
    )
    INSERT INTO statement_line (tenant_id, statement_id, month, subscription_id, engine, up_bytes, down_bytes, billable_bytes)
