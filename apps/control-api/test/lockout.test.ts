@@ -1,13 +1,17 @@
 // Lock-out that slows who guesses and cannot be turned against who is guessed at. In this process and over Redis.
 import { testRedis, type TestRedis } from '@penstock/testkit/redis';
 import { FakeClock } from '@penstock/domain/clock';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { delayMs, FREE_TRIES, SLOW_MAX_MS } from '../src/limits/backoff.js';
 import { GateMemory } from '../src/limits/gate-memory.js';
+import { gateScript } from '../src/limits/gate.lua.js';
+import { RedisLink } from '../src/redis.js';
 import { withPassword, type Login } from './sign-in.js';
 import { createWorld, type Answer, type World } from './world.js';
 
 const TRIES = 10_000;
+/** Of them, at one time: each is to be answered before it counts as lost. */
+const AT_ONCE = 100;
 
 const from = (ip: string): Record<string, string> => ({ 'x-forwarded-for': ip });
 const signIn = (world: World, email: string, password: string, ip: string): Promise<Answer> =>
@@ -97,6 +101,10 @@ describe('over Redis', () => {
     await world.close();
     await redis.close();
   });
+  // A busy machine may let a command take too long; then this process decides alone for a second.
+  const answers = (): Promise<unknown> =>
+    world.app.get(RedisLink).run(gateScript, ['pst:gate:{ready}:x', 'pst:gate:{ready}'], ['succeeded']);
+  beforeEach(() => expect.poll(answers, { timeout: 20_000 }).toBe(0));
 
   test('the same rules: free tries, doubling waits, one short wait under attack, a pair’s own reset [R2-15]', async () => {
     const pair = { name: 'n1', network: '203.0.113.1' };
@@ -115,8 +123,12 @@ describe('over Redis', () => {
   });
 
   test('10,000 failures from everywhere: a new network waits 30 s at most, once [R2-15]', async () => {
-    const failures = Array.from({ length: TRIES }, () => memory.failed({ name: 'n2', network: 'any' }));
-    await Promise.all(failures);
+    for (let sent = 0; sent < TRIES; sent += AT_ONCE) {
+      await Promise.all(Array.from({ length: AT_ONCE }, () => memory.failed({ name: 'n2', network: 'any' })));
+    }
+    // One that was answered too late is counted in this process; the rest is in Redis, and is what decides.
+    await expect.poll(answers, { timeout: 20_000 }).toBe(0);
+    expect(Number((await redis.ask('GET pst:gate:{n2}')).split('\r\n')[1])).toBeGreaterThan(TRIES / 4);
     const own = { name: 'n2', network: '192.0.2.77' };
     const wait = await memory.enter(own);
     expect(wait).toBeGreaterThan(0);
@@ -135,7 +147,12 @@ describe('over Redis', () => {
     await redis.ask('SET pst:gate:{n3}:x 7:99999999999999999999');
     expect(await memory.enter(pair)).toBeLessThanOrEqual(900_000);
     await redis.kill();
-    for (let i = 0; i <= FREE_TRIES; i++) expect(await memory.enter(pair)).toBe(0);
-    expect(await memory.enter(pair)).toBeGreaterThan(0);
+    try {
+      const alone = { name: 'n4', network: 'x' };
+      for (let i = 0; i <= FREE_TRIES; i++) expect(await memory.enter(alone)).toBe(0);
+      expect(await memory.enter(alone)).toBeGreaterThan(0);
+    } finally {
+      await redis.start();
+    }
   });
 });
