@@ -810,6 +810,20 @@ export type OidcLinkReply = { identityProviderId: string; issuer: string; create
 
 export type OidcListReply = { items: { identityProviderId: string; name: string }[] };
 
+export type OidcStartLinkBody = {
+  password: string;
+  /** Needed when an authenticator is in force. */
+  code?: string;
+  /** In place of a code; works once. */
+  recoveryCode?: string;
+  identityProviderId: string;
+};
+
+export type OidcStartLinkReply = {
+  /** Where to send this browser, which has a cookie now. */
+  location: string;
+};
+
 export type OpenApiGetReply = Record<string, unknown>;
 
 export type OwnTenantChange = { name?: string; timeZone?: string };
@@ -3171,19 +3185,11 @@ class OidcApi {
   }
 
   /** Sends a browser to an identity provider. Needs no sign-in. */
-  start(
-    identityProviderId: string,
-    query?: {
-      /** `link`: to add this identity to one’s own account (POST /api/v1/me/identities). */
-      purpose?: 'sign_in' | 'link' | undefined;
-    },
-    options?: RequestOptions,
-  ): Promise<void> {
+  start(identityProviderId: string, options?: RequestOptions): Promise<void> {
     return this.transport.send({
       method: 'GET',
       path: '/api/v1/auth/oidc/{identityProviderId}/start',
       params: { identityProviderId },
-      query,
       options,
     });
   }
@@ -3201,6 +3207,11 @@ class OidcApi {
   /** Adds the identity that this browser comes back with to one’s own account. Needs a signed-in person. */
   link(body: OidcLinkBody, options?: MutationOptions): Promise<OidcLinkReply> {
     return this.transport.send({ method: 'POST', path: '/api/v1/me/identities', body, keyed: true, options });
+  }
+
+  /** Begins adding an identity at a provider to one’s own account, with this browser and this session. Needs a signed-in person. */
+  startLink(body: OidcStartLinkBody, options?: MutationOptions): Promise<OidcStartLinkReply> {
+    return this.transport.send({ method: 'POST', path: '/api/v1/me/identities/start', body, options });
   }
 
   /** Removes an identity from one’s own account. Needs a signed-in person. */
