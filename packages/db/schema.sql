@@ -585,6 +585,7 @@ CREATE TABLE quarantine_release (
   quarantine_id uuid NOT NULL,
   asked_at timestamp with time zone NOT NULL,
   asked_by uuid,
+  retry_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
   CONSTRAINT quarantine_release_pkey PRIMARY KEY (tenant_id, quarantine_id)
 );
 
@@ -1094,6 +1095,8 @@ CREATE INDEX one_time_link_account ON public.one_time_link USING btree (account_
 CREATE INDEX one_time_link_expiry ON public.one_time_link USING btree (expires_at);
 
 CREATE INDEX passkey_challenge_expiry ON public.passkey_challenge USING btree (expires_at);
+
+CREATE INDEX quarantine_release_due ON public.quarantine_release USING btree (tenant_id, retry_at, quarantine_id);
 
 CREATE INDEX session_account ON public.session USING btree (account_id);
 
@@ -1882,6 +1885,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   node (state, version): UPDATE to penstock_scheduler
 --   one_time_link (hash, expires_at): SELECT to penstock_scheduler
 --   passkey_challenge (hash, expires_at): SELECT to penstock_scheduler
+--   quarantine_release (retry_at): UPDATE to penstock_collector
 --   reattest_request (approved_at, approved_by): UPDATE to penstock_control_api
 --   session (session_id, family_id, expires_at, revoked_at): SELECT to penstock_scheduler
 --   statement_key (key_id, public_key, created_at, retired_at): SELECT to penstock_control_api

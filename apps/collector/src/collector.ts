@@ -32,7 +32,7 @@ import {
   readHead,
   type SliceHeadRow,
 } from './open.store.js';
-import { billReleases, RELEASE_MS } from './release.js';
+import { RELEASE_MS, Releases } from './release.js';
 import { replay } from './replay.js';
 import type { JournalEnd } from './epochs.js';
 import { METERS_MAX, type Known } from './rows.js';
@@ -110,6 +110,7 @@ export class Collector {
   readonly commit: GroupCommit;
   readonly derive: Deriver;
   private readonly loader: Loader;
+  private readonly releases: Releases;
   private readonly gate: Gate;
   private readonly streams = new Map<NodeId, Stream>();
   /** Streams whose state is being read; not yet among `streams`. */
@@ -134,6 +135,7 @@ export class Collector {
     });
     this.derive = new Deriver(writers, this.periods, clock, log, metrics);
     this.loader = new Loader(pool, this.periods, clock);
+    this.releases = new Releases(pool, clock, log, metrics);
     this.metersFlushedAtMs = clock.monotonic();
   }
 
@@ -282,11 +284,10 @@ export class Collector {
 
   /** Bills quarantined usage that was released; returns how many rows. */
   async billReleases(): Promise<number> {
-    const { pool, clock, log } = this.options;
     try {
-      return await this.gate.run(() => billReleases(pool, clock, log));
+      return await this.gate.run(() => this.releases.bill());
     } catch (error) {
-      log.warn({ error }, 'released usage could not be billed, it is tried again');
+      this.options.log.warn({ error }, 'released usage could not be billed, it is tried again');
       return 0;
     }
   }

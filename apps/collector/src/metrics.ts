@@ -34,6 +34,7 @@ export const rejectReasons = [
 export type RejectReason = (typeof rejectReasons)[number];
 const queues = ['frames', 'bytes'] as const;
 const quarantineReasons = ['not_assigned', 'above_link_rate', 'no_period'] as const;
+const releaseResults = ['billed', 'no_period', 'failed'] as const;
 const crossingPaths = ['append', 'flush'] as const;
 const results = ['accepted', 'duplicate'] as const;
 const steps = ['append', 'flush'] as const;
@@ -44,6 +45,7 @@ export interface CollectorMetrics {
   samples: CounterMetric<Record<never, never>>;
   rejected: CounterMetric<{ reason: typeof rejectReasons }>;
   quarantined: CounterMetric<{ reason: typeof quarantineReasons }>;
+  released: CounterMetric<{ result: typeof releaseResults }>;
   crossings: CounterMetric<{ found: typeof crossingPaths }>;
   frozen: CounterMetric<Record<never, never>>;
   healedFrames: CounterMetric<Record<never, never>>;
@@ -69,6 +71,11 @@ export function collectorMetrics(metrics: Metrics): CollectorMetrics {
     quarantined: metrics.counter('penstock_collector_quarantined_total', 'Usage rows kept but not billed.', {
       reason: quarantineReasons,
     }),
+    released: metrics.counter(
+      'penstock_collector_released_total',
+      'Released usage rows by what became of them; failed: batches of one tenant.',
+      { result: releaseResults },
+    ),
     crossings: metrics.counter(
       'penstock_collector_crossings_total',
       'Limits reached, by where it was found.',

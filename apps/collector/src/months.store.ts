@@ -8,6 +8,8 @@ import type { Sums } from './subscriptions.js';
 
 /** Above this a sum goes into its bigint before anything is added: one sum is at most 2^52. */
 const EXACT_MAX = 2 ** 52;
+/** More no row can hold. */
+const BYTES_MAX = 2n ** 63n - 1n;
 
 /** Billable bytes of a flush by tenant. Every number is exact. */
 export class TenantSums {
@@ -54,5 +56,7 @@ export async function addToMonths(
   rows: readonly { tenant: string; bytes: bigint }[],
 ): Promise<void> {
   if (rows.length === 0) return;
-  await run(client, add, [rows.map((row) => row.tenant), rows.map((row) => row.bytes.toString())]);
+  // A sum of many numbers that each fit may not.
+  const bytes = rows.map((row) => (row.bytes < BYTES_MAX ? row.bytes : BYTES_MAX).toString());
+  await run(client, add, [rows.map((row) => row.tenant), bytes]);
 }

@@ -2,9 +2,18 @@
 // a released row is billed exactly once whoever takes it and whatever dies.
 import { statement } from '@penstock/db/statement';
 
+// From one tenant to the next by the index, however many wishes each has.
 export const listReleaseTenants = statement<{ tenantId: string }>(
   'quarantine_release.tenants',
-  'SELECT DISTINCT tenant_id AS "tenantId" FROM quarantine_release LIMIT $1',
+  `WITH RECURSIVE t AS (
+     (SELECT tenant_id FROM quarantine_release WHERE tenant_id > $1 ORDER BY tenant_id LIMIT 1)
+     UNION ALL
+     SELECT n.tenant_id FROM t CROSS JOIN LATERAL (
+       SELECT r.tenant_id FROM quarantine_release r WHERE r.tenant_id > t.tenant_id ORDER BY r.tenant_id LIMIT 1) n
+   )
+   SELECT t.tenant_id AS "tenantId" FROM t
+   WHERE EXISTS (SELECT FROM quarantine_release r WHERE r.tenant_id = t.tenant_id AND r.retry_at <= $2)
+   ORDER BY t.tenant_id LIMIT $3`,
 );
 
 export interface ReleasedRow {
@@ -20,24 +29,38 @@ export interface ReleasedRow {
   acceptedAt: Date | null;
 }
 
-// Two processes may want the same rows: the second finds them gone. What has no period to count in stays in quarantine.
-export const takeReleases = statement<ReleasedRow>(
+/** A wish that found no period and waits. */
+type Waiting = { [Column in keyof ReleasedRow]: null };
+
+// Two processes may want the same rows: the second finds them gone. What has no period to count in stays in quarantine,
+// and the wish stays with it: it is looked at again at $4.
+export const takeReleases = statement<ReleasedRow | Waiting>(
   'quarantine_release.take',
-  `WITH taken AS (
-     DELETE FROM quarantine_release r
-     USING (SELECT quarantine_id FROM quarantine_release WHERE tenant_id = $1 ORDER BY quarantine_id LIMIT $2) p
-     WHERE r.tenant_id = $1 AND r.quarantine_id = p.quarantine_id RETURNING r.quarantine_id
+  `WITH due AS (
+     SELECT quarantine_id FROM quarantine_release WHERE tenant_id = $1 AND retry_at <= $3
+     ORDER BY retry_at, quarantine_id LIMIT $2 FOR UPDATE
+   ), homeless AS MATERIALIZED (
+     SELECT q.quarantine_id FROM due d JOIN usage_quarantine q ON q.tenant_id = $1 AND q.quarantine_id = d.quarantine_id
+     WHERE q.released_at IS NULL AND NOT EXISTS (
+       SELECT FROM usage_period p WHERE p.tenant_id = q.tenant_id AND p.subscription_id = q.subscription_id)
+   ), waiting AS (
+     UPDATE quarantine_release r SET retry_at = $4 FROM homeless h
+     WHERE r.tenant_id = $1 AND r.quarantine_id = h.quarantine_id RETURNING r.quarantine_id
+   ), taken AS (
+     DELETE FROM quarantine_release r USING due d
+     WHERE r.tenant_id = $1 AND r.quarantine_id = d.quarantine_id
+       AND NOT EXISTS (SELECT FROM homeless h WHERE h.quarantine_id = d.quarantine_id) RETURNING r.quarantine_id
    ), released AS (
      UPDATE usage_quarantine q SET released_at = $3 FROM taken t
-     WHERE q.tenant_id = $1 AND q.quarantine_id = t.quarantine_id AND q.released_at IS NULL
-       AND EXISTS (SELECT FROM usage_period p WHERE p.tenant_id = q.tenant_id AND p.subscription_id = q.subscription_id)
-     RETURNING q.*
+     WHERE q.tenant_id = $1 AND q.quarantine_id = t.quarantine_id AND q.released_at IS NULL RETURNING q.*
    )
    SELECT r.node_id AS "nodeId", r.subscription_id AS "subscriptionId", r.engine, r.up_bytes AS "upBytes",
           r.down_bytes AS "downBytes", r.created_at AS "createdAt", f.header, f.flags, f.accepted_at AS "acceptedAt"
    FROM released r
    LEFT JOIN LATERAL (SELECT l.header, l.flags, l.accepted_at FROM ledger_frame l
-                      WHERE l.node_id = r.node_id AND l.epoch = r.epoch AND l.seq = r.seq LIMIT 1) f ON true`,
+                      WHERE l.node_id = r.node_id AND l.epoch = r.epoch AND l.seq = r.seq LIMIT 1) f ON true
+   UNION ALL
+   SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM waiting`,
 );
 
 // The period is the one that live usage of that moment counts in (crossing.ts): the last that began before, else the

@@ -1,5 +1,5 @@
 // SQL of the series' flush. The hour and the day are the tenant's own (see the migration); sums of the same hour are put
-// together before they touch a row. What a node sends has one writer, the holder of its stream, whose watermark has moved
+// together before they touch a row, and saturate at 2^63 − 1 rather than fail a flush of everybody's usage. What a node sends has one writer, the holder of its stream, whose watermark has moved
 // in the same transaction; released quarantine (release.ts) is the one exception. Measured (load 4): 10 to 13 µs a row,
 // of which the upsert of the hour is 6; counters cost 9 to 11 in the same minute.
 import type { Client } from '@penstock/db/pool';
@@ -18,7 +18,8 @@ const addSeries = statement<Record<string, never>>(
      SELECT tenant_id, known_zone(time_zone) AS zone FROM tenant WHERE tenant_id = ANY (app_tenants())
    ), row AS MATERIALIZED (
      SELECT t, (a AT TIME ZONE coalesce(z.zone, 'UTC'))::date AS day, s, date_trunc('hour', a, coalesce(z.zone, 'UTC')) AS hour, n, e,
-            sum(u)::bigint AS u, sum(d)::bigint AS d, sum(b)::bigint AS b
+            least(sum(u), 9223372036854775807)::bigint AS u, least(sum(d), 9223372036854775807)::bigint AS d,
+            least(sum(b), 9223372036854775807)::bigint AS b
      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int2[], $5::timestamptz[], $6::int8[], $7::int8[], $8::int8[])
        AS i (t, s, n, e, a, u, d, b)
      LEFT JOIN z ON z.tenant_id = i.t
@@ -32,7 +33,8 @@ const addSeries = statement<Record<string, never>>(
        billable_bytes = h.billable_bytes + least(excluded.billable_bytes, 9223372036854775807 - h.billable_bytes)
    )
    INSERT INTO usage_node_hour AS h (tenant_id, day, hour, node_id, engine, up_bytes, down_bytes, billable_bytes, updated_at)
-   SELECT t, day, hour, n, e, sum(u)::bigint, sum(d)::bigint, sum(b)::bigint, clock_timestamp() FROM row
+   SELECT t, day, hour, n, e, least(sum(u), 9223372036854775807)::bigint, least(sum(d), 9223372036854775807)::bigint,
+          least(sum(b), 9223372036854775807)::bigint, clock_timestamp() FROM row
    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
    ON CONFLICT (tenant_id, day, hour, node_id, engine) DO UPDATE SET
      up_bytes = h.up_bytes + least(excluded.up_bytes, 9223372036854775807 - h.up_bytes),

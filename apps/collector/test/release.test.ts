@@ -4,6 +4,9 @@ import pg from 'pg';
 import { createTestTrust, type TestTrust } from '@penstock/testkit/trust';
 import { testDatabase, type TestDatabase } from '@penstock/testkit/postgres';
 import { seedUsage, type UsageSeed } from '@penstock/testkit/usage-seed';
+import { systemClock } from '@penstock/domain/clock';
+import type { CollectorOptions } from '../src/collector.js';
+import { NO_PERIOD_RETRY_MS } from '../src/release.js';
 import { startCollector, testNode, type RunningCollector, type TestNode } from './support.js';
 
 let db: TestDatabase;
@@ -51,9 +54,9 @@ async function counter(): Promise<{ up: bigint; billable: bigint }> {
   return { up: BigInt(rows[0]?.up ?? 0), billable: BigInt(rows[0]?.billable ?? 0) };
 }
 
-async function again(): Promise<void> {
+async function again(options: Partial<CollectorOptions> = {}): Promise<void> {
   await running.kill();
-  running = await startCollector(db, trust, { timers: false });
+  running = await startCollector(db, trust, { timers: false, ...options });
 }
 
 describe('a multiplier', () => {
@@ -242,7 +245,7 @@ describe('usage in quarantine', () => {
     expect(await counter()).toEqual({ up: 1n + MUCH, billable: 1n + MUCH });
   });
 
-  it('stays there while its subscription has no period', async () => {
+  it('waits with the wish while its subscription has no period, and is billed when it has one', async () => {
     await quarantined();
     const stranger = '018f0000-0000-7000-8000-0000000000aa';
     await sql.query('UPDATE usage_quarantine SET subscription_id = $2 WHERE node_id = $1', [
@@ -255,6 +258,16 @@ describe('usage in quarantine', () => {
       `SELECT released_at, (SELECT count(*)::int FROM quarantine_release) AS wishes FROM usage_quarantine WHERE node_id = $1`,
       [node.nodeId],
     );
-    expect(rows).toEqual([{ released_at: null, wishes: 0 }]);
+    expect(rows).toEqual([{ released_at: null, wishes: 1 }]);
+    await sql.query('UPDATE usage_quarantine SET subscription_id = $2 WHERE node_id = $1', [
+      node.nodeId,
+      own(),
+    ]);
+    // Not looked at in every pass: a minute goes by.
+    expect(await running.collector.billReleases()).toBe(0);
+    await again({ clock: { ...systemClock, now: () => systemClock.now() + NO_PERIOD_RETRY_MS } });
+    expect(await running.collector.billReleases()).toBe(1);
+    expect(await counter()).toEqual({ up: 1n + MUCH, billable: 1n + MUCH });
+    expect((await sql.query('SELECT FROM quarantine_release')).rowCount).toBe(0);
   });
 });
