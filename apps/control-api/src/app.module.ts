@@ -1,5 +1,5 @@
 // The wiring table of control-api: the only module. A new noun adds a line to each list.
-import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
+import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
 import type { DynamicModule, Provider, Type } from '@nestjs/common';
 import { AccessController } from './access/access.controller.js';
 import { AccessService } from './access/access.service.js';
@@ -31,7 +31,7 @@ import { ProblemFilter } from './http/problem.filter.js';
 import { RouteTable, routesOf } from './http/routes.js';
 import { StrictArguments } from './http/strict-arguments.js';
 import { ValidationPipe } from './http/validation.pipe.js';
-import { IdempotencyInterceptor } from './idempotency/idempotency.interceptor.js';
+import { interceptMutations } from './idempotency/idempotency.interceptor.js';
 import { InvitationsController } from './invitations/invitations.controller.js';
 import { InvitationsService } from './invitations/invitations.service.js';
 import { JoinTokensController } from './join-tokens/join-tokens.controller.js';
@@ -187,6 +187,7 @@ const services: Type[] = [
 export class AppModule {
   /** `routed` is the list above, except in tests. Throws for a route that declares no permission. */
   static with(context: Context, routed: Type[] = controllers): DynamicModule {
+    interceptMutations(routed);
     const providers: Provider[] = [
       { provide: Context, useValue: context },
       { provide: RouteTable, useValue: new RouteTable(routesOf(routed)) },
@@ -194,7 +195,6 @@ export class AppModule {
       { provide: APP_GUARD, useExisting: RequestLimits },
       { provide: APP_GUARD, useClass: AllowListGuard },
       { provide: APP_GUARD, useClass: StrictArguments },
-      { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
       { provide: APP_PIPE, useClass: ValidationPipe },
       { provide: APP_FILTER, useClass: ProblemFilter },
       ...services,

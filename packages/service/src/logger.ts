@@ -95,7 +95,7 @@ const plainFields = new Set([
   ...['role', 'database', 'url', 'edge', 'limit', 'retryAfterMs', 'notAfter', 'channel', 'segment', 'offset'],
 ]);
 
-const strict = (): boolean => process.env['NODE_ENV'] === 'test' || process.env['VITEST'] !== undefined;
+const strict = process.env['NODE_ENV'] === 'test' || process.env['VITEST'] !== undefined;
 
 function describeError(error: unknown, withStack: boolean): Record<string, unknown> {
   if (!(error instanceof Error)) return { name: typeof error, message: String(error).slice(0, 500) };
@@ -117,7 +117,7 @@ function clean(fields: LogFields, shorten: boolean): Record<string, unknown> {
     else if (idFields.has(key))
       out[key] = shorten && typeof value === 'string' ? value.slice(0, 8) + '…' + value.slice(-4) : value;
     else if (plainFields.has(key)) out[key] = typeof value === 'bigint' ? value.toString() : value;
-    else if (strict())
+    else if (strict)
       throw new TypeError(`log field ${key} is not on the list (packages/service/src/logger.ts)`);
   }
   return out;
@@ -139,8 +139,12 @@ function wrap(inner: pino.Logger): Logger {
     debug: (fields, msg) => {
       if (inner.isLevelEnabled('debug')) inner.debug(clean(fields, false), msg);
     },
-    info: (fields, msg) => inner.info(clean(fields, true), msg),
-    warn: (fields, msg) => inner.warn(clean(fields, true), msg),
+    info: (fields, msg) => {
+      if (strict || inner.isLevelEnabled('info')) inner.info(clean(fields, true), msg);
+    },
+    warn: (fields, msg) => {
+      if (strict || inner.isLevelEnabled('warn')) inner.warn(clean(fields, true), msg);
+    },
     error: (fields, msg) => inner.error(clean(fields, true), msg),
     child: (fields) => wrap(inner.child(clean(fields, true))),
   };

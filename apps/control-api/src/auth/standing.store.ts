@@ -48,6 +48,8 @@ interface Kept {
   /** Whose it is, once that is known: what a notification names. */
   of: readonly string[];
   standing: Promise<Standing>;
+  /** The same, once it is there. */
+  read?: Standing;
 }
 
 @Injectable()
@@ -79,13 +81,22 @@ export class Standings {
     const entry: Kept = { untilMs: nowMs + KEPT_MS, of: namesOf(credential), standing };
     this.#kept.set(key, entry);
     standing.then(
-      (read) => (entry.of = [`a:${read.accountId}`, `t:${read.tenantId}`, `k:${read.key?.keyId ?? ''}`]),
+      (read) => {
+        entry.of = [`a:${read.accountId}`, `t:${read.tenantId}`, `k:${read.key?.keyId ?? ''}`];
+        entry.read = read;
+      },
       // A failed read is never kept: the next request asks again.
       () => {
         if (this.#kept.get(key) === entry) this.#kept.delete(key);
       },
     );
     return standing;
+  }
+
+  /** What `of` would answer at once; undefined when it has to be read. */
+  known(credential: Credential): Standing | undefined {
+    const kept = this.#kept.get(keyOf(credential));
+    return kept !== undefined && kept.untilMs > this.context.clock.monotonic() ? kept.read : undefined;
   }
 
   /** Forgets what is kept of `whose` (`a:`account, `t:`tenant, `k:`key), or everything. */

@@ -1,10 +1,12 @@
 // Before every handler: who is it (passport: access token, machine token or API key), what is he in this tenant
 // (database), may he do this (permissions.ts) and, for a key, may it (its scopes, addresses and paths). A handler
-// without a declaration is refused here too, although none gets past the start.
+// without a declaration is refused here too, although none gets past the start. A token that was verified, and a standing
+// read, within their times are taken as they are, without passport and without a promise.
 import { isIPv6 } from 'node:net';
 import { Injectable, type ExecutionContext } from '@nestjs/common';
 import { AuthGuard } from '@nestjs/passport';
 import { AppError } from '@penstock/domain/errors';
+import { AccessTokens } from '../auth/access-token.js';
 import { ACCESS_TOKEN } from '../auth/access-token.strategy.js';
 import { useMachineToken } from '../auth/key-standing.store.js';
 import { isUnder, type KeyLimits, type Standing } from '../auth/standing.js';
@@ -14,34 +16,51 @@ import { allows, keyMayHold } from '../permissions.js';
 import { originOf, type ActingRequest } from './actor.js';
 import { declarationOf, type Declaration } from './require.decorator.js';
 
+const BEARER = 'Bearer ';
+
 type Guarded = ActingRequest & { user: Credential };
 
 @Injectable()
 export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
   constructor(
+    private readonly tokens: AccessTokens,
     private readonly standings: Standings,
     private readonly context: Context,
   ) {
     super();
   }
 
-  override async canActivate(execution: ExecutionContext): Promise<boolean> {
+  override canActivate(execution: ExecutionContext): boolean | Promise<boolean> {
     const declaration = declarationOf(execution.getHandler());
     if (declaration === undefined) throw new AppError('forbidden', 'this route is closed');
     if (declaration.access === 'public') return true;
-    await super.canActivate(execution);
     const request = execution.switchToHttp().getRequest<Guarded>();
+    const standing = this.#known(request);
+    if (standing === undefined) return this.#ask(execution, declaration, request);
+    admit(standing, declaration, request);
+    return true;
+  }
+
+  /** Of a person whose token and standing are at hand; undefined for everybody else. */
+  #known(request: Guarded): Standing | undefined {
+    const { authorization: header = '' } = request.headers;
+    if (!header.startsWith(BEARER)) return undefined;
+    const claims = this.tokens.known(header.slice(BEARER.length));
+    if (claims?.kind !== 'session') return undefined;
+    // What passport would leave: an open stream asks for its rights again.
+    request.user = claims;
+    return this.standings.known(claims);
+  }
+
+  async #ask(execution: ExecutionContext, declaration: Declaration, request: Guarded): Promise<boolean> {
+    await super.canActivate(execution);
     const standing = await this.standings.of(request.user);
-    judge(standing, declaration, request);
-    const { accountId, tenantId, role, platform, familyId, confined, key } = standing;
+    admit(standing, declaration, request);
+    const { tenantId, key } = standing;
     if (key?.singleUse === true) {
       await useMachineToken(this.context.pool, tenantId, key.keyId, new Date(this.context.clock.now()));
       this.standings.forget(`k:${key.keyId}`);
     }
-    request.actor = {
-      ...{ ...originOf(request), accountId, tenantId, role, platform, familyId, confined },
-      ...{ keyId: key?.keyId ?? null, scopes: key === null ? null : [...key.scopes] },
-    };
     return true;
   }
 
@@ -52,6 +71,18 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
     if (user === false || user === null) throw new AppError('unauthenticated', 'sign in first');
     return user;
   }
+}
+
+/** Judges, and says who acts. Throws forbidden or address_not_allowed. */
+function admit(standing: Standing, declaration: Declaration, request: Guarded): void {
+  judge(standing, declaration, request);
+  const { accountId, tenantId, role, platform, familyId, confined, key } = standing;
+  const { requestId, ip, userAgent, traceId = null } = originOf(request);
+  const [keyId, scopes] = key === null ? [null, null] : [key.keyId, [...key.scopes]];
+  // prettier-ignore
+  request.actor = {
+    requestId, ip, userAgent, traceId, accountId, tenantId, role, platform, familyId, confined, keyId, scopes,
+  };
 }
 
 /** Throws forbidden or address_not_allowed. */

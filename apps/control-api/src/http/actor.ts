@@ -36,19 +36,21 @@ export interface Actor extends Origin {
 
 export interface ActingRequest extends FastifyRequest {
   actor?: Actor;
+  origin?: Origin;
 }
 
 const USER_AGENT_MAX = 200;
 const TRACEPARENT = /^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/;
 
-export function originOf(request: FastifyRequest): Origin {
+export function originOf(request: ActingRequest): Origin {
+  if (request.origin !== undefined) return request.origin;
   const agent = request.headers['user-agent'];
-  return {
+  return (request.origin = {
     requestId: request.id,
     ip: clientAddress(request.ip),
     userAgent: agent === undefined ? null : agent.slice(0, USER_AGENT_MAX),
     traceId: traceOf(request.headers['traceparent']),
-  };
+  });
 }
 
 function traceOf(header: string | string[] | undefined): string | null {

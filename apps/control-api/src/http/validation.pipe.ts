@@ -25,7 +25,11 @@ export class ValidationPipe extends StandardSchemaValidationPipe {
     super({ exceptionFactory: (issues) => refusal(issues[0] as Issue) });
   }
 
-  override async transform<T>(value: T, metadata: ArgumentMetadata): Promise<T> {
+  override transform<T>(value: T, metadata: ArgumentMetadata): Promise<T> {
+    return metadata.schema === undefined ? Promise.resolve(value) : this.#checked(value, metadata);
+  }
+
+  async #checked<T>(value: T, metadata: ArgumentMetadata): Promise<T> {
     try {
       return await super.transform(value, metadata);
     } catch (error) {

@@ -3,7 +3,15 @@
 // refused. Across processes and through a crash, since key, effect and answer are one transaction. Not kept, because
 // nothing happened: input that was refused before any work began, and what asks to be tried again.
 import { createHmac, hkdfSync } from 'node:crypto';
-import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
+import {
+  Injectable,
+  RequestMethod,
+  type CallHandler,
+  type ExecutionContext,
+  type NestInterceptor,
+  type Type,
+} from '@nestjs/common';
+import { INTERCEPTORS_METADATA, METHOD_METADATA } from '@nestjs/common/constants';
 import type { FastifyReply } from 'fastify';
 import { from, lastValueFrom, type Observable } from 'rxjs';
 import { AppError, type ErrorCode } from '@penstock/domain/errors';
@@ -173,4 +181,17 @@ function secretPlace({ tenantId, actorId, keyHash }: KeyPlace): {
   row: string;
 } {
   return { table: 'idempotency_key', tenant: tenantId, row: `${actorId} ${keyHash.toString('hex')}` };
+}
+
+/** Puts the interceptor before every handler that changes something, and no other: reads do not pay for it. */
+export function interceptMutations(controllers: readonly Type[]): void {
+  for (const { prototype } of controllers) {
+    for (const name of Object.getOwnPropertyNames(prototype)) {
+      const handler = (prototype as Record<string, unknown>)[name];
+      if (typeof handler !== 'function') continue;
+      const method = Reflect.getMetadata(METHOD_METADATA, handler) as RequestMethod | undefined;
+      if (method === undefined || !MUTATIONS.has(RequestMethod[method])) continue;
+      Reflect.defineMetadata(INTERCEPTORS_METADATA, [IdempotencyInterceptor], handler);
+    }
+  }
 }

@@ -4,13 +4,13 @@ import { isIPv6 } from 'node:net';
 
 /** One network of a home or a server: an IPv4 address, or the /64 of an IPv6 one; '' when unknown. */
 export function networkOf(ip: string | null): string {
-  if (ip === null || !isIPv6(ip)) return ip ?? '';
+  if (ip === null || !ip.includes(':') || !isIPv6(ip)) return ip ?? '';
   return `${groupsOf(ip).slice(0, 4).join(':')}::/64`;
 }
 
 /** The /48 of an IPv6 address; null for IPv4. */
 export function siteOf(ip: string | null): string | null {
-  if (ip === null || !isIPv6(ip)) return null;
+  if (ip === null || !ip.includes(':') || !isIPv6(ip)) return null;
   return `${groupsOf(ip).slice(0, 3).join(':')}::/48`;
 }
 

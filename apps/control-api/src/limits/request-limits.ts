@@ -1,15 +1,17 @@
 // The limits that every request meets: before it is looked at, of its address; once it is known who asks, of the
 // account or key and of the tenant. Every answer says how the tightest of them stands (RateLimit-* headers).
 import { Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import type { AppError } from '@penstock/domain/errors';
 import { originOf, type ActingRequest, type Actor } from '../http/actor.js';
 import { Limiter, refusal, type Verdict } from './limiter.js';
 import { networkOf, siteOf } from './networks.js';
 import { TenantLimits } from './tenant-limit.store.js';
 
-/** The tightest limit of a request so far. */
-const shown = new WeakMap<FastifyRequest, Verdict>();
+/** A request with the tightest of its limits so far. */
+interface Limited extends ActingRequest {
+  verdict?: Verdict;
+}
 
 @Injectable()
 export class RequestLimits implements CanActivate {
@@ -19,7 +21,7 @@ export class RequestLimits implements CanActivate {
   ) {}
 
   /** Before anything else: the refusal or null at once while a lease lasts, else a promise that rejects with it. */
-  ofAddress(request: FastifyRequest, reply: FastifyReply): AppError | null | Promise<void> {
+  ofAddress(request: Limited, reply: FastifyReply): AppError | null | Promise<void> {
     const { ip } = originOf(request);
     const site = siteOf(ip);
     const { limiter } = this;
@@ -33,19 +35,31 @@ export class RequestLimits implements CanActivate {
   }
 
   /** The guard after the one that says who asks. */
-  async canActivate(execution: ExecutionContext): Promise<boolean> {
+  canActivate(execution: ExecutionContext): boolean | Promise<boolean> {
     const http = execution.switchToHttp();
-    const request = http.getRequest<ActingRequest>();
+    const request = http.getRequest<Limited>();
     const { actor } = request;
     if (actor === undefined) return true;
     const reply = http.getResponse<FastifyReply>();
     const verdict = this.#ofActor(actor);
-    thrown(show(request, reply, verdict instanceof Promise ? await verdict : verdict));
-    const own = this.tenants.of(actor);
-    const limit = own instanceof Promise ? await own : own;
-    if (limit !== null)
-      thrown(show(request, reply, await this.limiter.take('tenant', actor.tenantId, limit)));
-    return true;
+    if (verdict instanceof Promise)
+      return verdict.then((taken) => {
+        thrown(show(request, reply, taken));
+        return this.#ofTenant(actor, request, reply);
+      });
+    thrown(show(request, reply, verdict));
+    return this.#ofTenant(actor, request, reply);
+  }
+
+  /** A promise only while something has to be asked for. */
+  #ofTenant(actor: Actor, request: Limited, reply: FastifyReply): boolean | Promise<boolean> {
+    const limit = this.tenants.of(actor);
+    if (limit === null) return true;
+    return (async () => {
+      const own = await limit;
+      if (own !== null) thrown(show(request, reply, await this.limiter.take('tenant', actor.tenantId, own)));
+      return true;
+    })();
   }
 
   #ofActor({ keyId, accountId, tenantId }: Actor): Verdict | Promise<Verdict> {
@@ -56,10 +70,10 @@ export class RequestLimits implements CanActivate {
 }
 
 /** Tells the verdict when it is the tightest; the refusal when it is one. */
-function show(request: FastifyRequest, reply: FastifyReply, verdict: Verdict): AppError | null {
-  const before = shown.get(request);
+function show(request: Limited, reply: FastifyReply, verdict: Verdict): AppError | null {
+  const before = request.verdict;
   if (before === undefined || !verdict.granted || share(verdict) < share(before)) {
-    shown.set(request, verdict);
+    request.verdict = verdict;
     const { burst, refillMs } = verdict.limit;
     void reply.headers({
       'ratelimit-policy': `${burst};w=${Math.ceil((burst * refillMs) / 1000)}`,

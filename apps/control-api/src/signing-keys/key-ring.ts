@@ -44,8 +44,12 @@ export class KeyRing {
 
   /** What is read at most a second ago; a promise only when it has to be read. */
   get(): Ring | Promise<Ring> {
-    const nowMs = this.context.clock.monotonic();
-    return this.#ring !== undefined && nowMs - this.#readAtMs < KEPT_MS ? this.#ring : this.#read();
+    return this.known() ?? this.#read();
+  }
+
+  /** What is read at most a second ago; undefined when it has to be read. */
+  known(): Ring | undefined {
+    return this.context.clock.monotonic() - this.#readAtMs < KEPT_MS ? this.#ring : undefined;
   }
 
   /** The public key of `kid`, looked up once more when it is unknown: it may be seconds old. */
