@@ -39,7 +39,11 @@ interface Row {
 }
 
 /** A subscription with further columns, made before any scheduler looks. */
-async function make(terms: Terms = {}, set = 'version = 1', values: unknown[] = []): Promise<MadeSubscription> {
+async function make(
+  terms: Terms = {},
+  set = 'version = 1',
+  values: unknown[] = [],
+): Promise<MadeSubscription> {
   const sub = await world.subscribe(tenantId, planId, terms);
   await world.edit(sub, set, values);
   return sub;
@@ -101,11 +105,16 @@ async function use(sub: MadeSubscription, bytes: bigint): Promise<void> {
   await world.crossing(sub, bytes);
 }
 
-async function nextPlan(terms: { limitBytes?: bigint; durationDays?: number; next?: PlanId }): Promise<PlanId> {
+async function nextPlan(terms: {
+  limitBytes?: bigint;
+  durationDays?: number;
+  next?: PlanId;
+}): Promise<PlanId> {
   const id = await world.plan(tenantId, [nodeId]);
-  await world.query('UPDATE plan SET limit_bytes = $2, duration_days = $3, next_plan_id = $4 WHERE plan_id = $1', [
-    ...[id, terms.limitBytes?.toString() ?? null, terms.durationDays ?? null, terms.next ?? null],
-  ]);
+  await world.query(
+    'UPDATE plan SET limit_bytes = $2, duration_days = $3, next_plan_id = $4 WHERE plan_id = $1',
+    [...[id, terms.limitBytes?.toString() ?? null, terms.durationDays ?? null, terms.next ?? null]],
+  );
   return id;
 }
 
@@ -145,7 +154,10 @@ describe('on hold', () => {
 
   it('used while the scheduler was away: its time began when it was used, and its days since then are opened', async () => {
     const before = await world.scheduler();
-    const sub = await make({ period: 'day' }, `on_hold = true, duration_days = 30, created_at = now() - interval '9 d'`);
+    const sub = await make(
+      { period: 'day' },
+      `on_hold = true, duration_days = 30, created_at = now() - interval '9 d'`,
+    );
     await eventually(async () => (await periods(sub)).length === 1);
     await world.idle();
     await world.stop(before);
@@ -165,7 +177,10 @@ describe('on hold', () => {
   });
 
   it('a deadline starts it without any use, once, also when it passed in a downtime', async () => {
-    const sub = await make({}, `on_hold = true, duration_days = 10, hold_deadline = now() - interval '1 day'`);
+    const sub = await make(
+      {},
+      `on_hold = true, duration_days = 10, hold_deadline = now() - interval '1 day'`,
+    );
     await twoSchedulers(async () => {
       await eventually(async () => (await world.state(sub)) === 'active');
       const started = await row(sub);
@@ -196,7 +211,9 @@ describe('what was asked for', () => {
       expect(ended).toMatchObject({ period_id: old?.period_id, ends_at: begun?.started_at });
       expect(begun).toMatchObject({ limit_bytes: 100n, extra_bytes: 0n, ends_at: old?.ends_at });
       expect(
-        await world.query('SELECT billable_bytes FROM usage_counter WHERE subscription_id = $1', [sub.subscriptionId]),
+        await world.query('SELECT billable_bytes FROM usage_counter WHERE subscription_id = $1', [
+          sub.subscriptionId,
+        ]),
       ).toEqual([{ billable_bytes: 150n }]);
       expect(await acts(sub)).toEqual(['reset']);
       await eventually(async () => (await world.orders(sub)).every((order) => order.state === 'confirmed'));
@@ -330,7 +347,9 @@ describe('a next plan', () => {
     const scheduler = await world.scheduler();
     const set = 'next_plan_id = $3, next_plan_at = now()';
     const sub = await make({ limitBytes: 100n }, set, [none]);
-    const disabled = await make({ expiresAt: new Date(Date.now() - DAY_MS), adminState: 'disabled' }, set, [none]);
+    const disabled = await make({ expiresAt: new Date(Date.now() - DAY_MS), adminState: 'disabled' }, set, [
+      none,
+    ]);
     await eventually(async () => (await world.state(sub)) === 'active');
     await use(sub, 100n);
     await eventually(async () => (await world.state(sub)) === 'limited');
@@ -349,10 +368,15 @@ it('a tenant’s pool: used up, all its subscriptions are cut with that reason; 
   const subs = [await world.subscribe(rich, richPlan), await world.subscribe(rich, richPlan)];
   const all = (state: string): Promise<boolean> =>
     world
-      .query<{ state: string }>('SELECT effective_state AS state FROM subscription_state WHERE tenant_id = $1', [rich])
+      .query<{ state: string }>(
+        'SELECT effective_state AS state FROM subscription_state WHERE tenant_id = $1',
+        [rich],
+      )
       .then((rows) => rows.length === subs.length && rows.every((each) => each.state === state));
   await eventually(() => all('active'));
-  await world.query('UPDATE tenant SET limit_pool_bytes = 1000 WHERE tenant_id = ANY ($1::uuid[])', [[rich, poor]]);
+  await world.query('UPDATE tenant SET limit_pool_bytes = 1000 WHERE tenant_id = ANY ($1::uuid[])', [
+    [rich, poor],
+  ]);
   const month = (bytes: bigint, back: string): Promise<unknown> =>
     world.query(
       `INSERT INTO tenant_month SELECT tenant_id, date_trunc('month', now() AT TIME ZONE time_zone) - $3::interval, $2
@@ -377,7 +401,9 @@ it('a tenant’s pool: used up, all its subscriptions are cut with that reason; 
   await month(2_000n, '0');
   await eventually(() => all('limited'));
   await world.stop(scheduler);
-  await world.query(`UPDATE tenant_month SET month = month - interval '2 months' WHERE tenant_id = $1`, [rich]);
+  await world.query(`UPDATE tenant_month SET month = month - interval '2 months' WHERE tenant_id = $1`, [
+    rich,
+  ]);
   const awake = await world.scheduler();
   await eventually(() => all('active'));
   await world.stop(awake);

@@ -140,7 +140,9 @@ describe('deliveries', () => {
     for (const { state, attempts } of await deliveries(webhookId)) {
       expect(['delivered 1', 'delivered 2', 'pending 1']).toContain(`${String(state)} ${String(attempts)}`);
     }
-    expect((await deliveries(webhookId)).filter(({ attempts }) => attempts === 2).length).toBeLessThanOrEqual(4);
+    expect((await deliveries(webhookId)).filter(({ attempts }) => attempts === 2).length).toBeLessThanOrEqual(
+      4,
+    );
     await world.stop(scheduler);
   });
 
