@@ -68,7 +68,10 @@ async function closeOne(deps: CloseDeps, due: DueStatement, key: SigningKey, now
   const saturated = await long(deps.pool, (db) => close(db, due, key, nowMs));
   if (saturated === 0) return;
   deps.metrics.usageSaturated.inc({ sum: 'statement' }, saturated);
-  deps.log.warn({ tenantId, name: month, rows: saturated }, 'usage of a month is more than can be written down');
+  deps.log.warn(
+    { tenantId, name: month, rows: saturated },
+    'usage of a month is more than can be written down',
+  );
 }
 
 /** Returns how many lines are saturated. */
