@@ -170,6 +170,35 @@ describe('one key', () => {
     expect(await world.sql(`SELECT FROM node_group WHERE name = 'broken'`)).toEqual([]);
   });
 
+  test('what is done to another account is undone when its answer cannot be kept', async () => {
+    const boss = await world.person(world.platform, 'owner');
+    const other = await world.person(await world.tenant('kept'), 'operator');
+    const { accountId } = other;
+    await world.sql(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$`);
+    await world.sql(
+      `CREATE TRIGGER refuse BEFORE INSERT ON idempotency_key FOR EACH ROW EXECUTE FUNCTION refuse()`,
+    );
+    const acts: [string, string, object?][] = [
+      ['POST', `/api/v1/accounts/${accountId}/disable`],
+      ['POST', `/api/v1/members/${accountId}/password-reset`, {}],
+    ];
+    const before = await audited(world.platform);
+    for (const [method, path, body] of acts) {
+      const headers = { 'idempotency-key': randomUUID() };
+      const answer = await world.ask(method, path, {
+        as: boss,
+        headers,
+        ...(body === undefined ? {} : { body }),
+      });
+      expect(answer.status, path).toBe(500);
+    }
+    await world.sql('DROP FUNCTION refuse() CASCADE');
+    expect(await audited(world.platform)).toBe(before);
+    expect((await world.ask('GET', '/api/v1/auth/me', { as: other })).status).toBe(200);
+    expect(await world.sql('SELECT FROM one_time_link WHERE account_id = $1', [accountId])).toEqual([]);
+  });
+
   test('400: an empty one, one too long, one that is there twice', async () => {
     expect((await create('', 'x')).status).toBe(400);
     expect((await create('k'.repeat(256), 'x')).body).toMatchObject({ field: 'Idempotency-Key' });

@@ -3,12 +3,10 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import type { AccountId } from '@penstock/domain/ids';
-import { withTransaction } from '@penstock/db/transaction';
 import { appendAudit } from '../audit/audit.store.js';
 import { personOf, requireAuthority } from '../auth/person.js';
 import { listMemberships } from '../auth/session.store.js';
 import { Standings } from '../auth/standing.store.js';
-import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { endSessionsOfAccount } from '../sessions/sessions.store.js';
@@ -20,7 +18,6 @@ type Profile = Omit<store.Account, 'disabledAt'>;
 @Injectable()
 export class AccountsService {
   constructor(
-    private readonly context: Context,
     private readonly database: Database,
     private readonly standings: Standings,
   ) {}
@@ -79,16 +76,11 @@ export class AccountsService {
     accountId: AccountId,
     work: (acting: Acting, account: store.Account) => Promise<store.Account>,
   ): Promise<store.Account> {
-    const at = new Date(this.context.clock.now());
-    return withTransaction(
-      this.context.pool,
-      async (client) => {
-        requireAuthority(actor, await listMemberships(client, accountId));
-        const account = await store.lockAccount(client, accountId);
-        if (account === null) throw new AppError('not_found', 'there is no such account');
-        return work({ actor, client, at }, account);
-      },
-      { tenantId: actor.tenantId, accountId },
-    );
+    return this.database.transactionAbout(actor, accountId, async (acting) => {
+      requireAuthority(actor, await listMemberships(acting.client, accountId));
+      const account = await store.lockAccount(acting.client, accountId);
+      if (account === null) throw new AppError('not_found', 'there is no such account');
+      return work(acting, account);
+    });
   }
 }

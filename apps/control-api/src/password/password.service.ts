@@ -71,33 +71,25 @@ export class PasswordService {
       throw new AppError('forbidden', 'change your own password with the current one');
     }
     const token = newResetToken();
-    const at = new Date(this.context.clock.now());
-    const expiresAt = new Date(at.getTime() + RESET_LINK_HOURS * 3_600_000);
-    // With the account's own eyes too: its places in other tenants decide whether this tenant's admin may.
-    await withTransaction(
-      this.context.pool,
-      async (client) => {
-        requireAuthority(actor, await listMemberships(client, accountId));
-        if ((await findAccount(client, accountId)) === null) {
-          throw new AppError('not_found', 'there is no such account, or it is disabled');
-        }
-        await store.insertLink(client, {
-          ...{ hash: secretHash(token), accountId, removesSecondFactor: request.removeSecondFactor },
-          ...{ madeIn: actor.platform ? null : actor.tenantId, createdBy: actor.accountId },
-          ...{ createdAt: at, expiresAt },
-        });
-        await appendAudit(
-          { actor, client, at },
-          {
-            action: 'password_reset.create',
-            entity: 'account',
-            entityId: accountId,
-            after: { expiresAt, removeSecondFactor: request.removeSecondFactor },
-          },
-        );
-      },
-      { tenantId: actor.tenantId, accountId },
-    );
+    // Its places in other tenants decide whether this tenant's admin may.
+    const expiresAt = await this.database.transactionAbout(actor, accountId, async (acting) => {
+      const { client, at } = acting;
+      const end = new Date(at.getTime() + RESET_LINK_HOURS * 3_600_000);
+      requireAuthority(actor, await listMemberships(client, accountId));
+      if ((await findAccount(client, accountId)) === null) {
+        throw new AppError('not_found', 'there is no such account, or it is disabled');
+      }
+      await store.insertLink(client, {
+        ...{ hash: secretHash(token), accountId, removesSecondFactor: request.removeSecondFactor },
+        ...{ madeIn: actor.platform ? null : actor.tenantId, createdBy: actor.accountId },
+        ...{ createdAt: at, expiresAt: end },
+      });
+      await appendAudit(acting, {
+        ...{ action: 'password_reset.create', entity: 'account', entityId: accountId },
+        after: { expiresAt: end, removeSecondFactor: request.removeSecondFactor },
+      });
+      return end;
+    });
     return { link: resetLink(this.context.config.PUBLIC_URL, token), expiresAt };
   }
 

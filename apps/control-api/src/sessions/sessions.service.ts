@@ -3,12 +3,10 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import type { AccountId } from '@penstock/domain/ids';
-import { withTransaction } from '@penstock/db/transaction';
 import { appendAudit } from '../audit/audit.store.js';
 import { personOf, requireAuthority } from '../auth/person.js';
 import { listMemberships } from '../auth/session.store.js';
 import { Standings } from '../auth/standing.store.js';
-import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import * as store from './sessions.store.js';
@@ -16,7 +14,6 @@ import * as store from './sessions.store.js';
 @Injectable()
 export class SessionsService {
   constructor(
-    private readonly context: Context,
     private readonly database: Database,
     private readonly standings: Standings,
   ) {}
@@ -62,32 +59,24 @@ export class SessionsService {
 
   /** Throws not_found for nobody of this tenant, forbidden for somebody above. */
   async endOfMember(actor: Actor, accountId: AccountId): Promise<{ ended: number }> {
-    const at = new Date(this.context.clock.now());
-    const ended = await withTransaction(
-      this.context.pool,
-      async (client) => {
-        const memberships = await listMemberships(client, accountId);
-        const here = memberships.find(({ tenantId }) => tenantId === actor.tenantId);
-        // Sessions in this tenant are this tenant's, wherever else the account belongs.
-        requireAuthority(actor, actor.platform || here === undefined ? memberships : [here]);
-        const acting = { actor, client, at };
-        const count = actor.platform
-          ? await store.endSessionsOfAccount(client, accountId, at)
-          : await store.endSessionsInTenant(acting, accountId);
-        if (actor.platform && memberships.length === 0 && count === 0) {
-          throw new AppError('not_found', 'there is no such account');
-        }
-        const after = { sessionsEnded: count };
-        await appendAudit(acting, {
-          action: 'session.end_member',
-          entity: 'account',
-          entityId: accountId,
-          after,
-        });
-        return count;
-      },
-      { tenantId: actor.tenantId, accountId },
-    );
+    const ended = await this.database.transactionAbout(actor, accountId, async (acting) => {
+      const { client, at } = acting;
+      const memberships = await listMemberships(client, accountId);
+      const here = memberships.find(({ tenantId }) => tenantId === actor.tenantId);
+      // Sessions in this tenant are this tenant's, wherever else the account belongs.
+      requireAuthority(actor, actor.platform || here === undefined ? memberships : [here]);
+      const count = actor.platform
+        ? await store.endSessionsOfAccount(client, accountId, at)
+        : await store.endSessionsInTenant(acting, accountId);
+      if (actor.platform && memberships.length === 0 && count === 0) {
+        throw new AppError('not_found', 'there is no such account');
+      }
+      await appendAudit(acting, {
+        ...{ action: 'session.end_member', entity: 'account', entityId: accountId },
+        after: { sessionsEnded: count },
+      });
+      return count;
+    });
     this.standings.forget();
     return { ended };
   }
