@@ -88,6 +88,32 @@ test('403: a role above one’s own is neither given nor taken, also not by ones
   ]);
 });
 
+test('the keys of somebody who was removed are none, also when he is a member again', async () => {
+  const gone = await world.person(owner.tenantId, 'admin');
+  const scopes = ['plan.read'];
+  const made = await world.ask('POST', '/api/v1/api-keys', {
+    ...{ as: gone, body: { name: 'integration', scopes, cidrs: [] } },
+  });
+  const machine = await world.ask('POST', '/api/v1/machine-tokens', {
+    ...{ as: gone, body: { name: 'machine', scopes, pathPrefix: '/api/v1/plans' } },
+  });
+  const shown = [String(made.body['key']), String(machine.body['token'])];
+  const plans = async (as: string): Promise<number> =>
+    (await world.ask('GET', '/api/v1/plans', { as })).status;
+  for (const as of shown) expect(await plans(as)).toBe(200);
+  expect((await world.ask('DELETE', path(gone), { as: owner })).status).toBe(204);
+  const [log] = await world.sql(
+    `SELECT after FROM audit_log WHERE action = 'member.delete' AND entity_id = $1`,
+    [gone.accountId],
+  );
+  expect(log).toEqual({ after: { apiKeysRevoked: 1, machineTokensRevoked: 1 } });
+  await world.sql(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'admin')`, [
+    ...[owner.tenantId, gone.accountId],
+  ]);
+  expect((await world.ask('GET', '/api/v1/plans', { as: gone })).status).toBe(200);
+  for (const as of shown) expect(await plans(as)).toBe(401);
+});
+
 test('409: the last owner neither steps down nor goes; with a second one he may', async () => {
   const down = await world.ask('PATCH', path(owner), { as: owner, body: { role: 'admin' } });
   expect(down.body).toMatchObject({ status: 409, code: 'conflict' });

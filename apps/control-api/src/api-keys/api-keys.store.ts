@@ -73,13 +73,27 @@ export async function findApiKey({ actor, client }: Acting, keyId: KeyId): Promi
   return (await run(client, selectOne, [actor.tenantId, keyId]))[0] ?? null;
 }
 
-const revokeRow = statement<{ name: string }>(
-  'api_key.revoke',
-  `UPDATE api_key SET revoked_at = $3 WHERE tenant_id = $1 AND key_id = $2 AND revoked_at IS NULL RETURNING name`,
-);
 const deleteRoute = statement(
   'api_key.delete_route',
   `DELETE FROM credential_route WHERE tenant_id = $1 AND kind = 'api_key' AND id = $2`,
+);
+
+const revokeRowsOf = statement<{ keyId: KeyId }>(
+  'api_key.revoke_of_maker',
+  `UPDATE api_key SET revoked_at = $3 WHERE tenant_id = $1 AND account_id = $2 AND revoked_at IS NULL
+   RETURNING key_id AS "keyId"`,
+);
+
+/** All that this person made in the acting tenant; how many there were. */
+export async function revokeApiKeysOf({ actor, client, at }: Acting, maker: AccountId): Promise<number> {
+  const rows = await run(client, revokeRowsOf, [actor.tenantId, maker, at]);
+  for (const { keyId } of rows) await run(client, deleteRoute, [actor.tenantId, keyId]);
+  return rows.length;
+}
+
+const revokeRow = statement<{ name: string }>(
+  'api_key.revoke',
+  `UPDATE api_key SET revoked_at = $3 WHERE tenant_id = $1 AND key_id = $2 AND revoked_at IS NULL RETURNING name`,
 );
 
 /** The name of the key that was good until now, null when there was none. */

@@ -112,6 +112,20 @@ const revokeRow = statement<{ name: string }>(
    RETURNING name`,
 );
 
+const revokeRowsOf = statement<{ one: number }>(
+  'machine_token.revoke_of_maker',
+  `UPDATE machine_token SET revoked_at = $3 WHERE tenant_id = $1 AND account_id = $2 AND revoked_at IS NULL
+   RETURNING 1 AS one`,
+);
+
+/** All that were made for this person in the acting tenant; how many there were. */
+export async function revokeMachineTokensOf(
+  { actor, client, at }: Acting,
+  maker: AccountId,
+): Promise<number> {
+  return (await run(client, revokeRowsOf, [actor.tenantId, maker, at])).length;
+}
+
 /** The name of the token that was not revoked until now, null when there was none. */
 export async function revokeMachineToken(
   { actor, client, at }: Acting,

@@ -2,11 +2,13 @@
 // two who demote each other one comes first, and the other is judged as what he has become.
 import { Injectable } from '@nestjs/common';
 import type { AccountId } from '@penstock/domain/ids';
+import { revokeApiKeysOf } from '../api-keys/api-keys.store.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { Database } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { requireVersion } from '../http/entity-tag.js';
 import { pageOf, type Page } from '../http/fields.js';
+import { revokeMachineTokensOf } from '../machine-tokens/machine-tokens.store.js';
 import { lockTenant } from '../tenants/tenants.store.js';
 import { requireOwnerLeft, requireRank } from './authority.js';
 import type { ChangedMember, MemberQuery } from './members.schema.js';
@@ -50,7 +52,7 @@ export class MembersService {
     });
   }
 
-  /** Throws as `change` does. The account stays; in this tenant it is nobody any more. */
+  /** Throws as `change` does. The account stays; in this tenant it is nobody any more, and its keys are none. */
   remove(actor: Actor, accountId: AccountId, ifMatch: string | undefined): Promise<void> {
     return this.database.transaction(actor, async (acting) => {
       await lockTenant(acting, actor.tenantId);
@@ -59,9 +61,15 @@ export class MembersService {
       requireRank(await store.rolesOfActor(acting), [before.role]);
       requireOwnerLeft(before.role, null, await store.hasOtherOwner(acting, accountId));
       await store.deleteMember(acting, accountId);
+      // Else they would be good again on the day that he is invited again.
+      const after = {
+        apiKeysRevoked: await revokeApiKeysOf(acting, accountId),
+        machineTokensRevoked: await revokeMachineTokensOf(acting, accountId),
+      };
       const { email, role } = before;
       await appendAudit(acting, {
-        ...{ action: 'member.delete', entity: 'member', entityId: accountId, before: { email, role } },
+        ...{ action: 'member.delete', entity: 'member', entityId: accountId },
+        ...{ before: { email, role }, after },
       });
     });
   }
