@@ -12,7 +12,7 @@ import { AccessGuard } from '../src/http/access.guard.js';
 import { originOf, type ActingRequest } from '../src/http/actor.js';
 import { declarationOf } from '../src/http/require.decorator.js';
 import { routesOf, type Route } from '../src/http/routes.js';
-import { allows, permissions } from '../src/permissions.js';
+import { allows, keyMayHold, permissions } from '../src/permissions.js';
 import { absentIds, attacks, fingerprint, idsOf, request, type Attack, type Ids } from './attacks.js';
 import { scene, type Scene } from './scene.js';
 import { createWorld, type Answer, type Person, type World } from './world.js';
@@ -37,6 +37,32 @@ interface Identity {
   who: string;
   person: Person | undefined;
   role: Role | null;
+}
+
+/** What else acts in a tenant: an API key and a machine token with all scopes, a session of its identity provider. */
+async function credentials(world: World, tenantId: TenantId, victim: TenantId): Promise<Identity[]> {
+  const maker = await world.person(tenantId, 'owner');
+  const scopes = (Object.keys(permissions) as (keyof typeof permissions)[]).filter(
+    (permission) => keyMayHold(permission) && allows({ role: 'owner', platform: false }, permission),
+  );
+  const shown = async (path: string, field: string): Promise<Person> => {
+    const answer = await world.ask('POST', path, { as: maker, body: { name: 'all', scopes } });
+    expect(answer.status, answer.text).toBe(201);
+    return { ...maker, token: String(answer.body[field]) };
+  };
+  const confined = await world.person(tenantId, 'owner');
+  await world.sql(`UPDATE session SET only_tenant_id = $2 WHERE family_id = $1`, [
+    ...[confined.familyId, tenantId],
+  ]);
+  // Who owns the victim, too: of that the session must know nothing.
+  await world.sql(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'owner')`, [
+    ...[victim, confined.accountId],
+  ]);
+  return [
+    { who: 'API key', role: null, person: await shown('/api/v1/api-keys', 'key') },
+    { who: 'machine token', role: null, person: await shown('/api/v1/machine-tokens', 'token') },
+    { who: 'confined session', role: null, person: confined },
+  ];
 }
 
 let sent = 0;
@@ -66,7 +92,11 @@ describe('as shipped', () => {
     const people = await Promise.all(
       roles.map(async (role) => ({ who: role, role, person: await world.person(own.admin.tenantId, role) })),
     );
-    identities = [...people, { who: 'nobody', role: null, person: undefined }];
+    identities = [
+      ...people,
+      ...(await credentials(world, own.admin.tenantId, victim.tenantId as TenantId)),
+      { who: 'nobody', role: null, person: undefined },
+    ];
   });
   afterAll(async () => {
     process.stdout.write(`attack matrix as shipped: ${sent} requests over ${routes.length} routes\n`);
