@@ -5,7 +5,7 @@
 // Billing rule: billable bytes of a row = floor((up + down) × multiplier / 1000), row by row. So the sum does not depend
 // on which rows were flushed together or in what order, and anybody can recompute it from the ledger.
 import { AppError, type ErrorCode } from '@penstock/domain/errors';
-import { engineNumber } from '@penstock/domain/terms';
+import { BYTES_MAX, engineNumber } from '@penstock/domain/terms';
 import { digestsOfFrame, frameLink } from '@penstock/ledger/chain';
 import { verifyDigest } from '@penstock/ledger/digest';
 import { decodeFrame, OPENED_BYTES, ZERO_DIGEST, type FrameView } from '@penstock/ledger/frame';
@@ -215,7 +215,7 @@ function slackAfter(stream: Stream, frame: CheckedFrame, windowMs: number): numb
   return Math.max(0, Math.min(CEILING_SLACK_MS, left));
 }
 
-/** Sums what is not billed, a row for each subscription and engine, with exact bytes. */
+/** Sums what is not billed, a row for each subscription and engine, with exact bytes up to 2^63 − 1. */
 function quarantine(frame: CheckedFrame, all: boolean): void {
   const { rows, stream, view } = frame;
   const sums = new Map<string, QuarantineRow>();
@@ -233,8 +233,8 @@ function quarantine(frame: CheckedFrame, all: boolean): void {
       const key = `${subscription}/${engine}`;
       const sum = sums.get(key);
       if (sum !== undefined) {
-        sum.up += moved.up;
-        sum.down += moved.down;
+        sum.up = saturated(sum.up + moved.up);
+        sum.down = saturated(sum.down + moved.down);
         continue;
       }
       const reason = all ? 'above_link_rate' : state === NOT_ASSIGNED ? 'not_assigned' : 'no_period';
@@ -242,6 +242,11 @@ function quarantine(frame: CheckedFrame, all: boolean): void {
     }
   }
   frame.quarantine = [...sums.values()];
+}
+
+/** What a row of the database can hold: each meter fits, several of one subscription may not. */
+function saturated(bytes: bigint): bigint {
+  return bytes < BYTES_MAX ? bytes : BYTES_MAX;
 }
 
 function exactMoved(

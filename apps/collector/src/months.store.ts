@@ -3,13 +3,12 @@
 // the tenant's time zone.
 import type { Client } from '@penstock/db/pool';
 import { run, statement } from '@penstock/db/statement';
+import { BYTES_MAX } from '@penstock/domain/terms';
 import type { Periods } from './crossing.js';
 import type { Sums } from './subscriptions.js';
 
 /** Above this a sum goes into its bigint before anything is added: one sum is at most 2^52. */
 const EXACT_MAX = 2 ** 52;
-/** More no row can hold. */
-const BYTES_MAX = 2n ** 63n - 1n;
 
 /** Billable bytes of a flush by tenant. Every number is exact. */
 export class TenantSums {

@@ -245,6 +245,22 @@ describe('usage in quarantine', () => {
     expect(await counter()).toEqual({ up: 1n + MUCH, billable: 1n + MUCH });
   });
 
+  it('of several meters that together show more than 2^63 − 1 bytes is kept as that, and stops no stream', async () => {
+    const most = 2n ** 63n - 1n;
+    await node.open(running.address);
+    await node.send(
+      node.journal.seal([use(most)], {
+        opened: ([one]) => (one === undefined ? [] : [one, { ...one, meter: one.meter ^ 1n }]),
+        rows: ([one]) => (one === undefined ? [] : [one, { ...one, meter: one.meter ^ 1n }]),
+      }),
+    );
+    await node.acknowledge(1n);
+    const { rows } = await sql.query('SELECT up_bytes AS up FROM usage_quarantine WHERE node_id = $1', [
+      node.nodeId,
+    ]);
+    expect(rows).toEqual([{ up: most.toString() }]);
+  });
+
   it('waits with the wish while its subscription has no period, and is billed when it has one', async () => {
     await quarantined();
     const stranger = '018f0000-0000-7000-8000-0000000000aa';

@@ -13,6 +13,7 @@ import {
   type StatementBytes,
   type StatementHeader,
 } from '@penstock/domain/statement';
+import { BYTES_MAX } from '@penstock/domain/terms';
 import { openSecret, sealSecret } from '@penstock/service/secret-box';
 import { TenantWork } from '../tasks/tenant-work.js';
 import { long, rollUsage, type RollDeps } from '../tasks/usage-rollup.js';
@@ -29,8 +30,6 @@ import {
 
 /** Late usage of a month is waited for this long. */
 export const GRACE_MS = 48 * 3_600_000;
-/** More bytes no row can hold. */
-const BYTES_MAX = 2n ** 63n - 1n;
 /** Of one look; a run looks until there are none. */
 const STATEMENTS_MAX = 100;
 
