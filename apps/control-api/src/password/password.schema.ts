@@ -13,7 +13,8 @@ export type ChangePassword = z.output<typeof changePassword>;
 export const newResetLink = z
   .strictObject({
     removeSecondFactor: z.boolean().default(false).meta({
-      description: 'The link also removes authenticator codes and passkeys: for somebody who lost them.',
+      description:
+        'The link also removes codes, passkeys and identities at providers: for who lost or mistrusts them.',
     }),
   })
   .meta({ examples: [{}] });

@@ -880,7 +880,7 @@ export type PasskeySignInBody = {
 export type PasswordChangeBody = { current: string; new: string };
 
 export type PasswordMakeLinkBody = {
-  /** The link also removes authenticator codes and passkeys: for somebody who lost them. */
+  /** The link also removes codes, passkeys and identities at providers: for who lost or mistrusts them. */
   removeSecondFactor?: boolean;
 };
 
