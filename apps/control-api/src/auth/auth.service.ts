@@ -75,9 +75,14 @@ export class AuthService {
     const { email } = request;
     await this.gate.before(origin, email);
     const { pool } = this.context;
-    const account = await withTransaction(pool, (client) => sessions.findAccountByEmail(client, email));
-    const { matches, rehash } = await this.passwords
-      .check(request.password, account?.passwordHash ?? null)
+    const { account, matches, rehash } = await this.passwords
+      .withRoom(async () => {
+        const found = await withTransaction(pool, (client) => sessions.findAccountByEmail(client, email));
+        return {
+          account: found,
+          ...(await this.passwords.check(request.password, found?.passwordHash ?? null)),
+        };
+      })
       .catch(async (error: unknown) => {
         await this.gate.undecided(origin, email);
         throw error;

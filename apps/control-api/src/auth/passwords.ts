@@ -16,11 +16,26 @@ const normal = (password: string): string => password.normalize('NFKC');
 @Injectable()
 export class Passwords {
   #running = 0;
+  #expected = 0;
   readonly #waiting: (() => void)[] = [];
   #decoy: Promise<string> | undefined;
 
   hash(password: string): Promise<string> {
     return this.#bounded(() => hash(normal(password), PARAMETERS));
+  }
+
+  /**
+   * Runs `work`, which is going to ask for one hash, unless the hashes that others are going to ask for leave no room for
+   * it. Throws unavailable at once: what is refused has asked nothing of the database, whose connections all others need.
+   */
+  async withRoom<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#expected >= HASHES_IN_FLIGHT_MAX + HASHES_QUEUED_MAX) throw tooMany();
+    this.#expected++;
+    try {
+      return await work();
+    } finally {
+      this.#expected--;
+    }
   }
 
   /**
@@ -38,11 +53,7 @@ export class Passwords {
 
   async #bounded<T>(work: () => Promise<T>): Promise<T> {
     if (this.#running >= HASHES_IN_FLIGHT_MAX) {
-      if (this.#waiting.length >= HASHES_QUEUED_MAX) {
-        throw new AppError('unavailable', 'too many sign-ins at once, try again', {
-          retryAfterMs: RETRY_AFTER_MS,
-        });
-      }
+      if (this.#waiting.length >= HASHES_QUEUED_MAX) throw tooMany();
       // The one that ends hands its place over, so nobody can slip in between.
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     } else {
@@ -56,4 +67,10 @@ export class Passwords {
       else next();
     }
   }
+}
+
+function tooMany(): AppError {
+  return new AppError('unavailable', 'too many sign-ins at once, try again', {
+    retryAfterMs: RETRY_AFTER_MS,
+  });
 }

@@ -16,7 +16,7 @@ import { allows, keyMayHold } from '../permissions.js';
 import { originOf, type ActingRequest } from './actor.js';
 import { declarationOf, type Declaration } from './require.decorator.js';
 
-const BEARER = 'Bearer ';
+const SCHEME = 'Bearer ';
 
 type Guarded = ActingRequest & { user: Credential };
 
@@ -44,8 +44,8 @@ export class AccessGuard extends AuthGuard(ACCESS_TOKEN) {
   /** Of a person whose token and standing are at hand; undefined for everybody else. */
   #known(request: Guarded): Standing | undefined {
     const { authorization: header = '' } = request.headers;
-    if (!header.startsWith(BEARER)) return undefined;
-    const claims = this.tokens.known(header.slice(BEARER.length));
+    if (!header.startsWith(SCHEME)) return undefined;
+    const claims = this.tokens.known(header.slice(SCHEME.length));
     if (claims?.kind !== 'session') return undefined;
     // What passport would leave: an open stream asks for its rights again.
     request.user = claims;
