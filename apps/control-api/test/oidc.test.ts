@@ -4,6 +4,7 @@ import { createServer as createHttpServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import Provider from 'oidc-provider';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { AccessTokens } from '../src/auth/access-token.js';
 import { flowCookie, readFlow, type Flow } from '../src/oidc/flow-cookie.js';
 import { isBlockedAddress, mayBeIssuer, providerFetch } from '../src/oidc/provider-fetch.js';
 import { setUpApp } from './authenticator-app.js';
@@ -339,6 +340,15 @@ describe('at a tenant’s own provider', () => {
     });
     expect(renewed.status).toBe(200);
     await check(renewed.body);
+    // Also a good token of that session for the other tenant, had one ever been given, opens nothing there.
+    const [{ family_id: familyId }] = (await world.sql<{ family_id: string }>(
+      `SELECT family_id FROM session WHERE only_tenant_id = $1 AND revoked_at IS NULL LIMIT 1`,
+      [tenant],
+    )) as [{ family_id: string }];
+    for (const tenantId of [elsewhere, world.platform]) {
+      const token = await world.app.get(AccessTokens).issue(owner.accountId, tenantId, familyId);
+      expect((await world.ask('GET', '/api/v1/plans', { as: token })).status).toBe(401);
+    }
     const roaming = await world.sql(
       `SELECT FROM session WHERE only_tenant_id IS NULL
           AND family_id IN (SELECT family_id FROM session WHERE only_tenant_id IS NOT NULL)`,
