@@ -13,14 +13,9 @@ export const hostAddress = z
     message: 'must be a host name or an IP address',
   });
 
-const multiplierPerMille = z
-  .number()
-  .int()
-  .min(0)
-  .max(100_000)
-  .meta({
-    description: 'A byte counts this many thousandths of a byte. A change holds from multiplierFrom on',
-  });
+const multiplierPerMille = z.number().int().min(0).max(100_000).meta({
+  description: 'A byte counts this many thousandths of a byte. A change holds from multiplierFrom on',
+});
 const linkMbps = z
   .number()
   .int()

@@ -7,13 +7,11 @@ import { proof } from '../totp/totp.schema.js';
 const code = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be a code of 43 characters');
 const exampleCode = 'b25lLXRpbWUtY29kZS1mcm9tLXRoZS1mcmFnbWVudC0';
 
-export const startLink = proof
-  .extend({ identityProviderId: id() })
-  .meta({
-    examples: [
-      { identityProviderId: exampleIds.identityProvider, password: 'correct horse battery', code: '123456' },
-    ],
-  });
+export const startLink = proof.extend({ identityProviderId: id() }).meta({
+  examples: [
+    { identityProviderId: exampleIds.identityProvider, password: 'correct horse battery', code: '123456' },
+  ],
+});
 export type StartLink = z.output<typeof startLink>;
 
 export const started = z
