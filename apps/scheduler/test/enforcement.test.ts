@@ -337,14 +337,14 @@ describe('a node is told who has access', () => {
     const count = async (text: string): Promise<number> =>
       Number((await world.query<{ n: bigint }>(text, [nodeId]))[0]?.n);
     const assigned = 'SELECT count(*) AS n FROM assignment WHERE node_id = $1';
-    await eventually(async () => (await count(assigned)) === 12_000, 60_000);
+    await eventually(async () => (await count(assigned)) === 12_000, 90_000);
     await world.idle();
     const agent = await world.agent(scheduler, nodeId);
-    await eventually(() => agent.entries.size === 12_000, 30_000);
+    await eventually(() => agent.entries.size === 12_000, 90_000);
     expect(agent.arrivals).toHaveLength(1);
     const confirmed = `SELECT count(*) AS n FROM enforcement WHERE node_id = $1 AND state = 'confirmed'`;
-    await eventually(async () => (await count(confirmed)) === 12_000, 30_000);
-  }, 120_000);
+    await eventually(async () => (await count(confirmed)) === 12_000, 90_000);
+  }, 240_000);
 });
 
 it('a change that comes while a node comes back has its order, and its proof', async () => {
