@@ -50,9 +50,15 @@ export class Api {
   }
 
   /** Signs in and remembers it. */
-  async signIn(email: string, password: string, tenantId?: string): Promise<void> {
+  /** `proof`: of the second factor, when one is in force. */
+  async signIn(
+    email: string,
+    password: string,
+    tenantId?: string,
+    proof: { code?: string; recoveryCode?: string } = {},
+  ): Promise<void> {
     const tokens = await this.open.auth.signIn({
-      ...{ email, password },
+      ...{ email, password, ...proof },
       ...(tenantId === undefined ? {} : { tenantId }),
     });
     this.remember({ ...tokens, email });

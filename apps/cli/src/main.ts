@@ -74,6 +74,12 @@ for (const add of [
   add(program, context);
 }
 
+// `penstock … | head` ends our output early; that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -97,6 +97,11 @@ describe('statements', () => {
   });
 });
 
+test('a preview of a month without usage is zero', async () => {
+  const { body } = await get('/preview?month=2026-10', stranger);
+  expect(body['usage']).toEqual({ upBytes: '0', downBytes: '0', billableBytes: '0' });
+});
+
 test('a preview is the month so far, in the tenant’s zone, with when it will be closed', async () => {
   const hour = { tenantId, subscriptionId: newId(), nodeId: newId() };
   await world.sql(`SELECT make_series_partitions('2026-09-01', 2)`);

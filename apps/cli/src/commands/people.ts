@@ -1,6 +1,8 @@
 // Signing in and out. A password is asked for on the terminal or read from standard input; it is never an argument.
 import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
 import type { Command } from 'commander';
+import { ProblemError } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import { readEndpoints } from '../api.js';
 import type { Context } from '../main.js';
@@ -18,7 +20,7 @@ export function peopleCommands(program: Command, context: Context): void {
       const token = link?.split('#')[1];
       if (token === undefined)
         throw new AppError('not_found', 'there is no unused set-up link here; name one with --link');
-      const password = await readPassword();
+      const password = await readHidden('Password: ');
       const api = context.api();
       await api.open.setup.claim({
         token,
@@ -35,8 +37,11 @@ export function peopleCommands(program: Command, context: Context): void {
     .description('sign in; the password is asked for, or read from standard input')
     .requiredOption('--email <email>')
     .option('--tenant <id>', 'tenant to act in, when the account has several')
-    .action(async (options: { email: string; tenant?: string }) => {
-      await context.api().signIn(options.email, await readPassword(), options.tenant);
+    .option('--code <code>', 'code of the authenticator app; asked for in a terminal when it is needed')
+    .option('--recovery-code <code>', 'one of the recovery codes instead')
+    .action(async (options: SignInOptions) => {
+      const password = await readHidden('Password: ');
+      await signIn(context, options, password);
       context.output().write(`signed in as ${options.email}\n`);
     });
 
@@ -62,18 +67,37 @@ export function peopleCommands(program: Command, context: Context): void {
     .action(async () => printOne(context.output(), await context.api().client.auth.whoami()));
 }
 
-async function readPassword(): Promise<string> {
+interface SignInOptions {
+  email: string;
+  tenant?: string;
+  code?: string;
+  recoveryCode?: string;
+}
+
+async function signIn(context: Context, options: SignInOptions, password: string): Promise<void> {
+  const { email, tenant, code, recoveryCode } = options;
+  const proof = { ...(code !== undefined && { code }), ...(recoveryCode !== undefined && { recoveryCode }) };
+  try {
+    await context.api().signIn(email, password, tenant, proof);
+  } catch (error) {
+    const needsCode = error instanceof ProblemError && error.code === 'totp_required';
+    if (!needsCode || code !== undefined || recoveryCode !== undefined || !process.stdin.isTTY) throw error;
+    const asked = await readHidden('Code of your authenticator app: ');
+    await context.api().signIn(email, password, tenant, { code: asked.trim() });
+  }
+}
+
+/** A secret from the terminal, which shows the question and nothing of the answer; or all of standard input. */
+async function readHidden(question: string): Promise<string> {
   if (!process.stdin.isTTY) {
     let text = '';
     for await (const chunk of process.stdin) text += String(chunk);
     return text.replace(/\r?\n$/, '');
   }
-  const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: true });
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true });
   try {
-    // The terminal shows the question and nothing of the answer.
-    process.stderr.write('Password: ');
-    const hidden = terminal as unknown as { _writeToOutput: (text: string) => void };
-    hidden._writeToOutput = () => undefined;
+    process.stderr.write(question);
     const answer = await terminal.question('');
     process.stderr.write('\n');
     return answer;

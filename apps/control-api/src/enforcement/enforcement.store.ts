@@ -34,6 +34,7 @@ export function listOrders({ actor, client }: Acting, id: SubscriptionId): Promi
 export interface Wanted {
   adminState: AdminState;
   effectiveState: EffectiveState | null;
+  tenantState: 'active' | 'suspended';
   /** Nodes that serve it now. */
   nodeIds: NodeId[];
 }
@@ -42,6 +43,7 @@ export interface Wanted {
 const selectWanted = statement<Wanted>(
   'enforcement.wanted',
   `SELECT s.admin_state AS "adminState", e.effective_state AS "effectiveState",
+          (SELECT t.state FROM tenant t WHERE t.tenant_id = s.tenant_id) AS "tenantState",
           ARRAY(SELECT a.node_id FROM assignment a WHERE a.tenant_id = s.tenant_id
                    AND a.subscription_id = s.subscription_id AND a.ended_at IS NULL) AS "nodeIds"
      FROM subscription s LEFT JOIN subscription_state e

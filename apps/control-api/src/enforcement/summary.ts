@@ -13,8 +13,8 @@ export interface Summary {
 }
 
 /** What every node should have been told. An admin's word counts at once, before the scheduler has acted on it. */
-export function wantedKind({ adminState, effectiveState }: Wanted): Order['kind'] {
-  if (adminState !== 'active') return 'cut';
+export function wantedKind({ adminState, effectiveState, tenantState }: Wanted): Order['kind'] {
+  if (adminState !== 'active' || tenantState === 'suspended') return 'cut';
   // Switched on again, and the scheduler has not come to it yet.
   if (effectiveState === 'disabled' || effectiveState === null) return 'grant';
   return hasAccess(effectiveState) ? 'grant' : 'cut';

@@ -187,8 +187,7 @@ export class EventHub implements OnModuleDestroy {
     if (expired) return stream.end();
     this.standings.of(credential).then(
       (standing) => {
-        const { role, platform, key, suspended } = standing;
-        if (suspended && !platform) return stream.end();
+        const { role, platform, key } = standing;
         const hearer = { role, platform, scopes: key === null ? null : [...key.scopes] };
         // Who may not open a stream any more has none.
         const may = allows(hearer, 'event.read') && (hearer.scopes?.includes('event.read') ?? true);

@@ -91,9 +91,9 @@ const selectPreview = statement<PreviewRow>(
                   coalesce(($2::text || '-01')::timestamp, date_trunc('month', $3::timestamptz AT TIME ZONE known_zone(time_zone))) AS month
              FROM tenant WHERE tenant_id = $1) m
     CROSS JOIN LATERAL (
-      SELECT coalesce(least(sum(up_bytes), 9223372036854775807), 0)::int8 AS up,
-             coalesce(least(sum(down_bytes), 9223372036854775807), 0)::int8 AS down,
-             coalesce(least(sum(billable_bytes), 9223372036854775807), 0)::int8 AS billable
+      SELECT least(coalesce(sum(up_bytes), 0), 9223372036854775807)::int8 AS up,
+             least(coalesce(sum(down_bytes), 0), 9223372036854775807)::int8 AS down,
+             least(coalesce(sum(billable_bytes), 0), 9223372036854775807)::int8 AS billable
         FROM usage_node_hour
        WHERE tenant_id = $1 AND day >= m.month::date AND day < (m.month + interval '1 month')::date) u
      LEFT JOIN statement s ON s.tenant_id = $1 AND s.month = m.month::date`,

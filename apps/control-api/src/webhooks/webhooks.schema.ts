@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { idText, name, pageReply, pageShape, timeText } from '../http/fields.js';
 
@@ -14,9 +15,10 @@ const url = z
       parsed !== null &&
       parsed.protocol === 'https:' &&
       PORTS.has(parsed.port) &&
-      parsed.username + parsed.password === ''
+      parsed.username + parsed.password === '' &&
+      isIP(parsed.hostname.replace(/^\[|\]$/g, '')) === 0
     );
-  }, 'must be an https URL on port 443 or 8443 without a user name or a password');
+  }, 'must be an https URL on port 443 or 8443 with a host name and no user name or password');
 
 const events = z
   .array(z.string().regex(/^(\*|[a-z_]{1,40}\.(\*|[a-z_]{1,40}))$/, 'must be noun.verb, noun.* or *'))
