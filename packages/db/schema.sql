@@ -1243,10 +1243,8 @@ CREATE OR REPLACE FUNCTION public.event_of_enforcement()
 AS $function$
 BEGIN
   INSERT INTO event (tenant_id, type, entity, entity_id, data)
-  SELECT n.tenant_id, 'enforcement.' || n.state, 'enforcement', n.subscription_id,
-         jsonb_build_object('nodeId', n.node_id, 'kind', n.kind, 'cause', n.cause, 'revision', n.revision::text)
-    FROM added n JOIN removed o USING (tenant_id, subscription_id, node_id, revision)
-   WHERE o.state <> n.state;
+  VALUES (NEW.tenant_id, 'enforcement.' || NEW.state, 'enforcement', NEW.subscription_id,
+          jsonb_build_object('nodeId', NEW.node_id, 'kind', NEW.kind, 'cause', NEW.cause, 'revision', NEW.revision::text));
   RETURN NULL;
 END $function$
 ;
@@ -1269,10 +1267,8 @@ CREATE OR REPLACE FUNCTION public.event_of_state()
 AS $function$
 BEGIN
   INSERT INTO event (tenant_id, type, entity, entity_id, data)
-  SELECT n.tenant_id, 'subscription.state', 'subscription', n.subscription_id,
-         jsonb_build_object('state', n.effective_state, 'reason', n.reason)
-    FROM added n JOIN removed o ON o.tenant_id = n.tenant_id AND o.subscription_id = n.subscription_id
-   WHERE (o.effective_state, o.reason) IS DISTINCT FROM (n.effective_state, n.reason);
+  VALUES (NEW.tenant_id, 'subscription.state', 'subscription', NEW.subscription_id,
+          jsonb_build_object('state', NEW.effective_state, 'reason', NEW.reason));
   RETURN NULL;
 END $function$
 ;
@@ -1457,7 +1453,7 @@ CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON publ
 
 CREATE TRIGGER audit_log_event AFTER INSERT ON public.audit_log REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_audit();
 
-CREATE TRIGGER enforcement_event AFTER UPDATE ON public.enforcement REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_enforcement();
+CREATE TRIGGER enforcement_event AFTER UPDATE ON public.enforcement FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION event_of_enforcement();
 
 CREATE TRIGGER event_notify AFTER INSERT ON public.event REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION notify_event();
 
@@ -1489,7 +1485,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.stateme
 
 CREATE TRIGGER subscription_state_event_insert AFTER INSERT ON public.subscription_state REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_new_state();
 
-CREATE TRIGGER subscription_state_event_update AFTER UPDATE ON public.subscription_state REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_state();
+CREATE TRIGGER subscription_state_event_update AFTER UPDATE ON public.subscription_state FOR EACH ROW WHEN (((old.effective_state IS DISTINCT FROM new.effective_state) OR (old.reason IS DISTINCT FROM new.reason))) EXECUTE FUNCTION event_of_state();
 
 CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION notify_standing('t', 'tenant_id');
 

@@ -43,32 +43,30 @@ BEGIN
          jsonb_build_object('state', effective_state, 'reason', reason) FROM added;
   RETURN NULL;
 END $$;
+-- A row at a time: a join of what was and what is would be planned once for few rows and then run for many.
 CREATE FUNCTION event_of_state() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO event (tenant_id, type, entity, entity_id, data)
-  SELECT n.tenant_id, 'subscription.state', 'subscription', n.subscription_id,
-         jsonb_build_object('state', n.effective_state, 'reason', n.reason)
-    FROM added n JOIN removed o ON o.tenant_id = n.tenant_id AND o.subscription_id = n.subscription_id
-   WHERE (o.effective_state, o.reason) IS DISTINCT FROM (n.effective_state, n.reason);
+  VALUES (NEW.tenant_id, 'subscription.state', 'subscription', NEW.subscription_id,
+          jsonb_build_object('state', NEW.effective_state, 'reason', NEW.reason));
   RETURN NULL;
 END $$;
 CREATE TRIGGER subscription_state_event_insert AFTER INSERT ON subscription_state REFERENCING NEW TABLE AS added
   FOR EACH STATEMENT EXECUTE FUNCTION event_of_new_state();
-CREATE TRIGGER subscription_state_event_update AFTER UPDATE ON subscription_state
-  REFERENCING NEW TABLE AS added OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION event_of_state();
+CREATE TRIGGER subscription_state_event_update AFTER UPDATE ON subscription_state FOR EACH ROW
+  WHEN ((OLD.effective_state, OLD.reason) IS DISTINCT FROM (NEW.effective_state, NEW.reason))
+  EXECUTE FUNCTION event_of_state();
 
 -- An order's proof, or that there is none.
 CREATE FUNCTION event_of_enforcement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO event (tenant_id, type, entity, entity_id, data)
-  SELECT n.tenant_id, 'enforcement.' || n.state, 'enforcement', n.subscription_id,
-         jsonb_build_object('nodeId', n.node_id, 'kind', n.kind, 'cause', n.cause, 'revision', n.revision::text)
-    FROM added n JOIN removed o USING (tenant_id, subscription_id, node_id, revision)
-   WHERE o.state <> n.state;
+  VALUES (NEW.tenant_id, 'enforcement.' || NEW.state, 'enforcement', NEW.subscription_id,
+          jsonb_build_object('nodeId', NEW.node_id, 'kind', NEW.kind, 'cause', NEW.cause, 'revision', NEW.revision::text));
   RETURN NULL;
 END $$;
-CREATE TRIGGER enforcement_event AFTER UPDATE ON enforcement
-  REFERENCING NEW TABLE AS added OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION event_of_enforcement();
+CREATE TRIGGER enforcement_event AFTER UPDATE ON enforcement FOR EACH ROW
+  WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION event_of_enforcement();
 
 CREATE FUNCTION notify_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
