@@ -72,7 +72,7 @@ export async function withSavepoint<T>(
   }
 }
 
-/** The statement that puts `settings` into the current transaction. */
+/** The statement that puts `settings` into the current transaction. It answers no row: nobody would read it. */
 export function settingsQuery(settings: TransactionSettings): {
   name: string;
   text: string;
@@ -80,8 +80,8 @@ export function settingsQuery(settings: TransactionSettings): {
 } {
   return {
     name: 'transaction.settings',
-    text: `SELECT set_config('app.tenant_id', $1, true), set_config('app.account_id', $2, true),
-                  set_config('app.tenant_ids', $3, true)`,
+    text: `SELECT WHERE concat(set_config('app.tenant_id', $1, true), set_config('app.account_id', $2, true),
+                  set_config('app.tenant_ids', $3, true)) IS NULL`,
     values: [settings.tenantId ?? '', settings.accountId ?? '', settings.tenantIds?.join(',') ?? ''],
   };
 }
@@ -102,10 +102,5 @@ async function begin(client: Client, settings: TransactionSettings): Promise<voi
 
 /** Says whose rows the rest of the open transaction may see. */
 export async function applySettings(client: Client, settings: TransactionSettings): Promise<void> {
-  await client.query({
-    name: 'transaction.settings',
-    text: `SELECT set_config('app.tenant_id', $1, true), set_config('app.account_id', $2, true),
-                  set_config('app.tenant_ids', $3, true)`,
-    values: [settings.tenantId ?? '', settings.accountId ?? '', settings.tenantIds?.join(',') ?? ''],
-  });
+  await client.query(settingsQuery(settings));
 }
