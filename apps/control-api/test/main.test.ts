@@ -12,6 +12,7 @@ import { createTestTrust, writeTlsFiles } from '@penstock/testkit/trust';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { signingKey } from './world.js';
 
+const READY_TIMEOUT_MS = 20_000;
 const entry = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 let database: TestDatabase;
 let directory: string;
@@ -60,10 +61,19 @@ function start(change: Record<string, string | undefined> = {}): Run {
   return { child, output: () => output, ended: new Promise((resolve) => child.once('close', resolve)) };
 }
 
-async function ready(): Promise<void> {
+/** Throws with what the process said when it ends, or takes longer than any start. */
+async function ready({ child, output }: Run): Promise<void> {
+  const deadlineMs = performance.now() + READY_TIMEOUT_MS;
   for (;;) {
-    const answer = await fetch(`http://127.0.0.1:${env['OPS_PORT']}/ready`).catch(() => null);
+    const signal = AbortSignal.timeout(1_000);
+    const answer = await fetch(`http://127.0.0.1:${env['OPS_PORT']}/ready`, { signal }).catch(() => null);
     if (answer?.status === 200) return;
+    if (child.exitCode !== null || child.signalCode !== null)
+      throw new Error(`it ended before it was ready:\n${output()}`);
+    if (performance.now() > deadlineMs) {
+      child.kill('SIGKILL');
+      throw new Error(`not ready within ${READY_TIMEOUT_MS} ms:\n${output()}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -112,7 +122,7 @@ test('a busy port and a file that is missing: one sentence and a code that is no
 
 test('it starts, serves, is ready, tells its metrics and stops on SIGTERM', async () => {
   const run = start();
-  await ready();
+  await ready(run);
   const answer = await fetch(`http://127.0.0.1:${env['HTTP_PORT']}/api/v1/setup`);
   expect(await answer.json()).toEqual({ needed: true });
   expect((await fetch(`http://127.0.0.1:${env['HTTP_PORT']}/metrics`)).status).toBe(404);
@@ -126,11 +136,11 @@ test('it starts, serves, is ready, tells its metrics and stops on SIGTERM', asyn
 
 test('killed with -9 it starts again on the same database', async () => {
   const first = start();
-  await ready();
+  await ready(first);
   first.child.kill('SIGKILL');
   await first.ended;
   const second = start();
-  await ready();
+  await ready(second);
   second.child.kill('SIGTERM');
   expect(await second.ended).toBe(0);
 });

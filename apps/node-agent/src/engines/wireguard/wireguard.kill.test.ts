@@ -1,20 +1,24 @@
 // An agent killed with -9 at any moment, also between the peer file and the add, never gives a counter the life of
 // another: the sum over all lives that it was shown is what the device really counted. Needs the built agent (dist/).
+// PENSTOCK_TEST_SEED chooses the moments; a failure names its seed.
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { followLines } from '@penstock/testkit/netns/lines';
 import type { JsonLine, LineFollower } from '@penstock/testkit/netns/lines';
 import { canUseNetns } from '@penstock/testkit/netns/netns';
 import type { WireguardClient } from '@penstock/testkit/netns/wireguard-client';
+import { seeded } from '../../../test/accounting/crashing-files.js';
 import { sendUdp, settled, until, WireguardNode } from '../../../test/wireguard-fixture.js';
 import type { Customer, Origin } from '../../../test/wireguard-fixture.js';
 import { socketPath } from './device.js';
 import { UapiChannel } from './uapi.channel.js';
 
+const SEED = Number(process.env['PENSTOCK_TEST_SEED'] ?? 20260101);
 const KILLS = 15;
+/** Milliseconds after an agent's start at which it is killed. */
+const [KILL_MS_MIN, KILL_MS_MAX] = [20, 600];
 const PACKET_BYTES = 600;
 const PACKETS_PER_MS = 0.3;
 const root = canUseNetns();
@@ -46,6 +50,8 @@ describe.runIf(root)(`wireguard under kill -9${root ? '' : ' (needs root)'}`, ()
   }
 
   test('lives are never confused and sums are what the device counted', { timeout: 90_000 }, async () => {
+    onTestFailed(() => console.error(`PENSTOCK_TEST_SEED=${SEED}`));
+    const random = seeded(SEED);
     const printed: JsonLine[] = [];
     const truth = new DeviceWatch(node.options.interfaceName);
     let [child, lines] = agent();
@@ -61,7 +67,8 @@ describe.runIf(root)(`wireguard under kill -9${root ? '' : ' (needs root)'}`, ()
     // Added again, the peer knows no session; the device would notice only after 15 s.
     const renewing = setInterval(() => void toggleDevice?.renewSession(), 50);
     for (let kill = 0; kill < KILLS; kill += 1) {
-      await new Promise((resolve) => setTimeout(resolve, randomInt(20, 600)));
+      const killMs = KILL_MS_MIN + random() * (KILL_MS_MAX - KILL_MS_MIN);
+      await new Promise((resolve) => setTimeout(resolve, killMs));
       child.kill('SIGKILL');
       await new Promise((resolve) => child.once('close', resolve));
       printed.push(...lines.lines);
