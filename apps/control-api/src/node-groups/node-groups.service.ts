@@ -26,7 +26,10 @@ export class NodeGroupsService {
       if (state === 'revoked') {
         throw new AppError('failed_precondition', 'nodeId: this node was revoked', { field: 'nodeId' });
       }
-      await addNodeToGroup(acting, before, nodeId);
+      if (await addNodeToGroup(acting, before, nodeId)) {
+        const entry = { action: 'node_group.add_node', entity: 'node_group', entityId: groupId };
+        await appendAudit(acting, { ...entry, after: { nodeId } });
+      }
       return getNodeGroup(acting, groupId);
     });
   }
@@ -99,13 +102,16 @@ export async function createNodeGroup(acting: Acting, name: string): Promise<sto
   return group;
 }
 
-/** The caller holds the lock of both. Nothing happens when the node is in the group already. */
-export async function addNodeToGroup(acting: Acting, group: store.NodeGroup, nodeId: NodeId): Promise<void> {
-  if (!(await store.addNode(acting, group.nodeGroupId, nodeId))) return;
+/** The caller holds the lock of both, and audits. False, and nothing happens, when the node is in the group already. */
+export async function addNodeToGroup(
+  acting: Acting,
+  group: store.NodeGroup,
+  nodeId: NodeId,
+): Promise<boolean> {
+  if (!(await store.addNode(acting, group.nodeGroupId, nodeId))) return false;
   await store.raiseVersion(acting, group.nodeGroupId);
   await nodeChanged(acting, nodeId);
-  const entry = { action: 'node_group.add_node', entity: 'node_group', entityId: group.nodeGroupId };
-  await appendAudit(acting, { ...entry, after: { nodeId } });
+  return true;
 }
 
 export async function getNodeGroup(acting: Acting, groupId: NodeGroupId): Promise<store.NodeGroup> {

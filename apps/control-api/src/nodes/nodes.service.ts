@@ -68,8 +68,10 @@ export class NodesService {
     await this.#addInbounds(acting, nodeId, request.inbounds);
     await nodeChanged(acting, nodeId);
     const node = await this.getIn(acting, nodeId);
-    await appendAudit(acting, { action: 'node.create', entity: 'node', entityId: nodeId, after: node });
     for (const group of groups) await addNodeToGroup(acting, group, nodeId);
+    // One act, one row: it names the groups too.
+    const after = { ...node, nodeGroupIds: groups.map((group) => group.nodeGroupId) };
+    await appendAudit(acting, { action: 'node.create', entity: 'node', entityId: nodeId, after });
     return node;
   }
 
