@@ -194,7 +194,7 @@ test('a duplicated frame is counted once', async () => {
   await verifyLedger(world);
 });
 
-test('a node whose disk goes back in time counts nothing twice', async () => {
+test('a node whose disk goes back in time counts nothing twice [V46]', async () => {
   const customer = await world.addCustomer(null, ['xray']);
   const client = await world.xrayClient(customer, two);
   const copies = mkdtempSync(join(tmpdir(), 'pst-snapshot-'));

@@ -147,7 +147,7 @@ async function flows(): Promise<void> {
 }
 
 test(
-  'an agent killed with -9 under traffic loses nothing (20 seeded kills)',
+  'an agent killed with -9 under traffic loses nothing (20 seeded kills) [V47]',
   { timeout: 150_000 },
   async () => {
     const { readToFsync, fsyncToSend, commitToAcknowledge, appendToFlush } = aims;

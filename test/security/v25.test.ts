@@ -173,7 +173,7 @@ test("V25 another tenant's token enrolls that tenant's node, never mine", async 
   expect(leaf.subjectAltName).toBe(`URI:spiffe://${TRUST_DOMAIN}/node/${theirs.nodeId}`);
 });
 
-test("a revoked node's tokens are dead", async () => {
+test("a revoked node's tokens are dead [V27]", async () => {
   const node = await seedNode(edges.database.superuserUrl);
   const { text, joinTokenId } = await token(node);
   await edges.pool.query(`UPDATE node SET state = 'revoked' WHERE node_id = $1`, [node.nodeId]);

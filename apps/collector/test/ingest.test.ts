@@ -188,7 +188,7 @@ describe('a stream', () => {
     await second.close();
   });
 
-  it('goes on in a new epoch from baselines when the journal is lost', async () => {
+  it('goes on in a new epoch from baselines when the journal is lost [V46]', async () => {
     await node.open(running.address);
     await node.send(node.journal.seal([use(0, 2, 100n, 200n), use(1, 2, 7n, 0n)]));
     await node.acknowledge(1n);

@@ -447,7 +447,7 @@ describe('the lease', () => {
     expect(await world.query('SELECT FROM node_lease WHERE node_id = $1', [foreign])).toEqual([]);
   });
 
-  it('a revoked certificate, a revoked node and an unknown certificate are refused', async () => {
+  it('a revoked certificate, a revoked node and an unknown certificate are refused [V27]', async () => {
     const { agent, nodeId } = await place();
     await world.query('UPDATE certificate SET revoked_at = now() WHERE node_id = $1', [nodeId]);
     await agent.connect(scheduler.port);

@@ -302,7 +302,7 @@ describe('revocation', () => {
     return callUnary(client, client.revokeNode, { nodeId, reason });
   };
 
-  test('ends the stream within 5 s, kills every certificate and token, and leaves the neighbour alone', async () => {
+  test('ends the stream within 5 s, kills every certificate and token, and leaves the neighbour alone [V27]', async () => {
     const [node, neighbour] = [await enrolled(), await enrolled()];
     const next = await renewed(node);
     const [theirs, mine] = [await streaming(neighbour), await streaming(next)];
@@ -320,7 +320,7 @@ describe('revocation', () => {
     theirs.stream.cancel();
   });
 
-  test('holds for a copy of the certificate with another valid signature', async () => {
+  test('holds for a copy of the certificate with another valid signature [V27]', async () => {
     const node = await enrolled();
     const copy = malleated(node.leaf);
     expect(new X509Certificate(copy).fingerprint256).not.toBe(new X509Certificate(node.leaf).fingerprint256);

@@ -196,13 +196,19 @@ describe('on hold', () => {
 });
 
 describe('what was asked for', () => {
-  it('a reset: the old period is kept with what was used, a new one counts from now, and access comes back once', () =>
+  it('a reset: the old period is kept with what was used, a new one counts from now, and access comes back once [V48, V49]', () =>
     twoSchedulers(async (scheduler) => {
       const sub = await make({ limitBytes: 100n, period: 'month' });
+      const neighbour = await make({ limitBytes: 100n, period: 'month' });
       const agent = await world.agent(scheduler, nodeId);
-      await eventually(() => agent.has(sub.subscriptionId));
+      await eventually(() => agent.has(sub.subscriptionId) && agent.has(neighbour.subscriptionId));
       await use(sub, 150n);
-      await eventually(() => !agent.has(sub.subscriptionId));
+      await use(neighbour, 160n);
+      await eventually(() => !agent.has(sub.subscriptionId) && !agent.has(neighbour.subscriptionId));
+      const counters = (one: MadeSubscription) =>
+        world.query('SELECT * FROM usage_counter WHERE subscription_id = $1', [one.subscriptionId]);
+      const ofNeighbour = async () => [await periods(neighbour), await counters(neighbour)];
+      const before = await ofNeighbour();
       const [old] = await periods(sub);
       await ask(sub, 'reset');
       await eventually(() => agent.has(sub.subscriptionId));
@@ -218,6 +224,9 @@ describe('what was asked for', () => {
       expect(await acts(sub)).toEqual(['reset']);
       await eventually(async () => (await world.orders(sub)).every((order) => order.state === 'confirmed'));
       expect((await world.orders(sub)).map((order) => order.kind)).toEqual(['grant', 'cut', 'grant']);
+      // Nobody else is reset with it: his period, his sum and his cut stand.
+      expect(await ofNeighbour()).toEqual(before);
+      expect(agent.has(neighbour.subscriptionId)).toBe(false);
     }));
 
   it('a top-up adds to the current period alone, each once, whatever the order and however many at a time', () =>

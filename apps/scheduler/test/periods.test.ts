@@ -99,7 +99,7 @@ describe('periods', () => {
     expect(await periods(sub)).toEqual([['2026-05-01T00:00:00.000Z', '2026-05-04T00:00:00.000Z']]);
   });
 
-  it('roll over: who was limited is let back in exactly once, with the old period kept', async () => {
+  it('roll over: who was limited is let back in exactly once, with the old period kept [V49]', async () => {
     const scheduler = await world.scheduler();
     const tenantId = await world.tenant();
     const nodeId = await world.node();

@@ -92,7 +92,7 @@ describe('usage beyond 2^63 − 1 bytes', () => {
     expect((await rollUsage(deps, { everything: true })).days).toBe(0);
   });
 
-  it('in a month saturates, is told, and every tenant’s statement is closed, the next month’s too', async () => {
+  it('in a month saturates, is told, and every tenant’s statement is closed, the next month’s too [V48]', async () => {
     const subscription = newId();
     await use(bad, subscription, '2026-04-10T01:00:00Z', MAX - 10n);
     await use(bad, subscription, '2026-05-10T01:00:00Z', 7n);

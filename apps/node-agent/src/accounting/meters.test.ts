@@ -85,7 +85,7 @@ describe('readings', () => {
     expect(book.size).toBe(3);
   });
 
-  test('at the end of what can be stored they stop growing and are told', () => {
+  test('at the end of what can be stored they stop growing and are told [V48]', () => {
     const book = new MeterBook();
     expect(book.observe(XRAY, [reading(0, 1, BYTES_MAX + 5n, 1n)], tenantOf).saturated).toBe(1);
     expect(book.observe(XRAY, [reading(0, 1, BYTES_MAX + 9n, 2n)], tenantOf)).toMatchObject({
@@ -108,7 +108,7 @@ describe('readings', () => {
 });
 
 describe('lost state', () => {
-  test('a counter seen again after a lost journal continues from the ledger, never in full', () => {
+  test('a counter seen again after a lost journal continues from the ledger, never in full [V46]', () => {
     const before = new MeterBook();
     const ledger = new Map<bigint, { up: bigint; down: bigint }>();
     before.observe(XRAY, [reading(0, 1, 1000n, 2000n)], tenantOf);
@@ -165,7 +165,7 @@ describe('lost state', () => {
   });
 });
 
-test('any order of traffic, boots, seals, restarts and lost journals keeps every sum', () => {
+test('any order of traffic, boots, seals, restarts and lost journals keeps every sum [V46, V47]', () => {
   const step = fc.oneof(
     { weight: 5, arbitrary: fc.tuple(fc.constant('move' as const), fc.nat(2), fc.nat(1000)) },
     { weight: 4, arbitrary: fc.tuple(fc.constant('read' as const), fc.nat(0), fc.nat(0)) },

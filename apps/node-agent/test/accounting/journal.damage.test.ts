@@ -242,7 +242,7 @@ test('an acknowledgement is remembered with its link when its segment is gone', 
 });
 
 describe('lost state', () => {
-  test('a lost journal continues from the ledger’s values', async () => {
+  test('a lost journal continues from the ledger’s values [V46]', async () => {
     const one = await scene(7, 9, 9);
     one.node.files = new CrashingFiles(one.random);
     await restartAndSettle(one);

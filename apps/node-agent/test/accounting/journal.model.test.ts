@@ -163,7 +163,7 @@ function flip(files: CrashingFiles, record: number, at: number): void {
 }
 
 describe('the journal over a disk that loses power', () => {
-  test('any order of crashes, lost answers and restarts keeps totals exact', async () => {
+  test('any order of crashes, lost answers and restarts keeps totals exact [V47]', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 60 }), fc.integer(), (steps, seed) =>
         play(steps, seed).then(() => undefined),

@@ -81,7 +81,7 @@ test.each([
   );
 });
 
-test('no option text reaches the script but as an address or a checked name', () => {
+test('no option text reaches the script but as an address or a checked name [V31]', () => {
   const nasty = fc.oneof(
     fc.string(),
     fc.constantFrom('10.0.0.0/8 }', 'wg0" drop', '1.1.1.1\n', 'fe80::1%x', '10.9.0.0/16'),

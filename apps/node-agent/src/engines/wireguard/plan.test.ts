@@ -8,10 +8,11 @@ import { parseCidr } from '../address.js';
 import type { PeerEntry } from './peer-book.js';
 import { admittedBy, desiredPeersOf, indexPeers, planPeers } from './plan.js';
 import type { DesiredPeer } from './plan.js';
-import { newPeer } from './uapi.js';
+import { newPeer, upsertMessages } from './uapi.js';
 import type { EnginePeer } from './uapi.js';
 
 const subnets = ['10.66.0.0/16', 'fd66::/64'].flatMap((text) => parseCidr(text) ?? []);
+const TEXTS = process.env['PENSTOCK_TEST_FULL'] === undefined ? 5_000 : 50_000;
 const tenantId = newId<TenantId>();
 
 function access(...hosts: number[]): Access {
@@ -33,7 +34,7 @@ function engineHas(peer: DesiredPeer): EnginePeer {
 
 const entryOf = (peer: DesiredPeer): PeerEntry => ({ ...peer.owner, nonce: '', boot: '' });
 
-test('addresses shared between peers are refused, however they are written', () => {
+test('addresses shared between peers are refused, however they are written [V29]', () => {
   const one = access(2);
   const two = access(3);
   const stolen = two.wireguard?.[0];
@@ -42,6 +43,43 @@ test('addresses shared between peers are refused, however they are written', () 
   const peers = [desiredPeersOf(one, subnets), desiredPeersOf(two, subnets)];
   expect(() => indexPeers(peers)).toThrow(/overlapping/);
   expect(() => desiredPeersOf(access(2, 2), subnets)).toThrow(/overlapping/);
+});
+
+test('of hostile text in keys and addresses nothing but keys and addresses reaches the engine [V31]', () => {
+  const key = randomBytes(32).toString('base64');
+  const inject = (text: string) =>
+    fc.oneof(
+      { weight: 3, arbitrary: fc.constant(text) },
+      { weight: 2, arbitrary: fc.string({ unit: 'binary' }) },
+      {
+        weight: 2,
+        arbitrary: fc
+          .constantFrom('\n', '\r\n', '\nallowed_ip=0.0.0.0/0', '\nremove=true', ' ', '\0', '--', '\n\n')
+          .map((tail) => text + tail),
+      },
+      { weight: 1, arbitrary: fc.constantFrom('-', '--x', '0.0.0.0/0', '::/0', '10.66.1.2/32,0.0.0.0/0') },
+    );
+  let taken = 0;
+  fc.assert(
+    fc.property(inject(key), inject(key), inject('10.66.1.2/32'), (publicKey, presharedKey, ip) => {
+      const peer = { deviceId: newId<DeviceId>(), publicKey, presharedKey, allowedIps: [ip] };
+      let peers;
+      try {
+        peers = desiredPeersOf({ ...access(), wireguard: [peer] }, subnets);
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'invalid_input' });
+        return;
+      }
+      taken += 1;
+      expect(upsertMessages(peers, false)).toEqual([
+        expect.stringMatching(
+          /^set=1\npublic_key=[0-9a-f]{64}\npreshared_key=[0-9a-f]{64}\nreplace_allowed_ips=true\nallowed_ip=10\.66\.1\.2\/32\n\n$/,
+        ),
+      ]);
+    }),
+    { numRuns: TEXTS },
+  );
+  expect(taken).toBeGreaterThan(0);
 });
 
 test('a key or a device that occurs twice is refused', () => {

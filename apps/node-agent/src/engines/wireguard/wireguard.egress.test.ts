@@ -85,7 +85,7 @@ describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
     expect(await reaches(`${internet.namespace.hostAddress}:${servicePort()}`)).toBe(false);
   });
 
-  test('clients never reach each other, also when the operator allows their range', async () => {
+  test('clients never reach each other, also when the operator allows their range [V29]', async () => {
     await engine.detach();
     engine = node.engine({ allowEgress: node.options.subnets, blockPrivateEgress: false });
     await engine.start([anna.access, ben.access]);
@@ -105,7 +105,7 @@ describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
     expect(await reaches(`${benAddress}:${port}`)).toBe(false);
   });
 
-  test('a foreign source address is dropped, from the tunnel and from outside', async () => {
+  test('a foreign source address is dropped, from the tunnel and from outside [V29]', async () => {
     const [, tunnel] = (await must(['ip', '-n', annaHome.name, '-o', 'link', 'show', 'type', 'tun'])).split(
       ': ',
     );
@@ -133,7 +133,7 @@ describe.runIf(root)(`wireguard egress${root ? '' : ' (needs root)'}`, () => {
     stop();
   });
 
-  test('IPv6 in the tunnel has the same rules', async () => {
+  test('IPv6 in the tunnel has the same rules [V29]', async () => {
     const six = async (home: Namespace, customer: Customer, address: string): Promise<void> => {
       const [, tunnel = ''] = (
         await must(['ip', '-n', home.name, '-o', 'link', 'show', 'type', 'tun'])

@@ -113,7 +113,7 @@ describe.runIf(root)(title('wireguard engine'), () => {
     );
   });
 
-  test('a peer removed and added again under traffic is counted once', async () => {
+  test('a peer removed and added again under traffic is counted once [V47]', async () => {
     const zero = await settled(() => engine.counters());
     const first = of(zero, anna);
     const journalled: CounterReading[] = [];
@@ -226,7 +226,7 @@ describe.runIf(root)(title('wireguard engine'), () => {
     expect((await engine.readBack()).admitted.has(ZERO_ID as SubscriptionId)).toBe(false);
   });
 
-  test('overlapping addresses and foreign keys are refused before anything changes', async () => {
+  test('overlapping addresses and foreign keys are refused before anything changes [V29, V32]', async () => {
     const before = await engine.readBack();
     const thief = node.customer();
     thief.peer.allowedIps = [...anna.peer.allowedIps];

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Access } from '@penstock/domain/access';
@@ -31,6 +32,25 @@ const input: ConfigInput = {
 function access(flow: '' | 'xtls-rprx-vision' = ''): Access {
   const vlessId = '0123abcd-4567-0000-89ab-0123456789ab';
   return { tenantId: newId<TenantId>(), subscriptionId: newId<SubscriptionId>(), xray: { vlessId, flow } };
+}
+
+/** Documents with text that means something to JSON, YAML, INI, a shell or a program's options. */
+const TEXTS = process.env['PENSTOCK_TEST_FULL'] === undefined ? 5_000 : 50_000;
+const hostile = fc.oneof(
+  fc.string({ unit: 'binary' }),
+  fc.string(),
+  fc.constantFrom(
+    ...['","tag":"x', '"}],"outbounds":[{"protocol":"freedom"', '\\', '\\"', '\u2028', '\ud800', '\u0000'],
+    ...['\r\n[Peer]\nAllowedIPs = 0.0.0.0/0', '--config=/etc/passwd', '-x', '$(id)', '`id`', '; id', '| id'],
+    ...['__proto__', '{"__proto__":{"a":1}}', 'null', '1e999', '../../etc/passwd', ',0777'],
+  ),
+);
+interface Document {
+  log: { access: string };
+  inbounds: [
+    { listen: string },
+    { settings: { clients: object[] }; streamSettings: { realitySettings: object } },
+  ];
 }
 
 interface Rendered {
@@ -88,6 +108,40 @@ describe('the rendered configuration', () => {
       }),
     );
   });
+
+  test(
+    `in ${TEXTS} documents hostile text in every field stays that field’s text [V31]`,
+    { timeout: 300_000 },
+    () => {
+      const model = JSON.parse(renderConfig({ ...input, inbounds: [reality] }, [access()])) as Document;
+      fc.assert(
+        fc.property(fc.array(hostile, { minLength: 10, maxLength: 10 }), (texts) => {
+          const [tag, listen, privateKey, shortId, serverName, target, socket, accessLog, id, email] =
+            texts as [string, string, string, string, string, string, string, string, string, string];
+          const strange: XrayInbound = {
+            ...{ tag, listen, port: 443, security: 'reality' as const },
+            reality: { privateKey, shortIds: [shortId], serverNames: [serverName], target },
+          };
+          const user = {
+            ...access(),
+            subscriptionId: email as SubscriptionId,
+            xray: { vlessId: id, flow: '' as const },
+          };
+          const paths = { config: '', socket, accessLog };
+          const text = renderConfig({ ...input, inbounds: [strange], paths }, [user]);
+          // The document of harmless text with each text in its place: no key, no inbound, no rule more or fewer.
+          const expected = structuredClone(model);
+          expected.log.access = accessLog;
+          expected.inbounds[0].listen = `${socket},0600`;
+          Object.assign(expected.inbounds[1], { tag, listen });
+          expected.inbounds[1].settings.clients = [{ id, email, level: 0, flow: '' }];
+          Object.assign(expected.inbounds[1].streamSettings.realitySettings, strange.reality);
+          expect(isDeepStrictEqual(JSON.parse(text), expected)).toBe(true);
+        }),
+        { numRuns: TEXTS },
+      );
+    },
+  );
 
   test('users and own addresses change no hash, everything else does', () => {
     const hash = staticHash(input);
