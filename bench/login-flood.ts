@@ -1,7 +1,7 @@
 // B14: sign-ins offered far above what the machine can hash, against the hash alone. Judged: the rate of hashes under the
 // flood, that the excess is refused at once, what other routes feel, and the memory.
 import { readFileSync } from 'node:fs';
-import { hash, argon2id } from 'argon2';
+import { hash } from '@node-rs/argon2';
 import { customer, OWNER } from './api-get.js';
 import { Connection, requestBytes } from './http-load.js';
 import { cpuMsOf, makeGround, pause, quiet } from './processes.js';
@@ -14,7 +14,7 @@ const PROBE_EVERY_MS = 10;
 const REFUSED_MS_MAX = 20;
 const RSS_GROWTH_MB_MAX = 140;
 /** As the product hashes (auth/passwords.ts). */
-const options2id = { type: argon2id, timeCost: 3, memoryCost: 65_536, parallelism: 2 } as const;
+const options2id = { timeCost: 3, memoryCost: 65_536, parallelism: 2 } as const;
 
 interface Round {
   hashed: number;

@@ -22,7 +22,7 @@ interface Link {
 const api = (path: string): string => new URL(`../../apps/control-api/dist/${path}`, import.meta.url).href;
 const { RedisLink } = (await import(api('redis.js'))) as { RedisLink: new (context: object) => Link };
 const { Limiter } = (await import(api('limits/limiter.js'))) as {
-  Limiter: new (context: object, redis: Link) => Limiter;
+  Limiter: new (context: object, shared: object) => Limiter;
 };
 const { bucketScript } = (await import(api('limits/bucket.lua.js'))) as { bucketScript: { lua: string } };
 
@@ -33,6 +33,9 @@ const clock = { now: () => Date.now(), monotonic: () => performance.now() };
 const log = { info: () => undefined, warn: () => undefined };
 const context = { config: { REDIS_URL: url, RATE_LIMIT_FACTOR: 1 }, clock, log };
 const link = new RedisLink(context);
+const { SharedBuckets } = (await import(api('limits/shared-buckets.js'))) as {
+  SharedBuckets: new (redis: Link) => object;
+};
 // Connected is when the first step is answered.
 for (;;) {
   if ((await link.run(bucketScript, ['pst:limit:{bench:warm}'], [10, 1, 1])) !== null) break;
@@ -52,7 +55,7 @@ const limits: Record<string, Limit> = {
 };
 const limit = limits[mode];
 if (limit === undefined) throw new RangeError(`there is no mode ${mode}`);
-const limiter = new Limiter(context, link);
+const limiter = new Limiter(context, new SharedBuckets(link));
 const names = Array.from({ length: keys }, (_, i) => String(i));
 const times: number[] = [];
 let next = 0;

@@ -39,6 +39,7 @@ import { JoinTokensService } from './join-tokens/join-tokens.service.js';
 import { GateMemory } from './limits/gate-memory.js';
 import { Limiter } from './limits/limiter.js';
 import { RequestLimits } from './limits/request-limits.js';
+import { SharedBuckets } from './limits/shared-buckets.js';
 import { SignInGate } from './limits/sign-in-gate.js';
 import { TenantLimits } from './limits/tenant-limit.store.js';
 import { LocalNode } from './local-node/local-node.js';
@@ -146,6 +147,7 @@ const services: Type[] = [
   Passwords,
   RedisLink,
   Limiter,
+  SharedBuckets,
   TenantLimits,
   RequestLimits,
   GateMemory,

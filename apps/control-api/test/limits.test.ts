@@ -162,7 +162,7 @@ describe('over one Redis', () => {
     expect(far.granted).toBe(false);
     expect(far.retryAfterMs).toBeLessThanOrEqual(60_000);
     await redis.ask('LPUSH pst:limit:{t:list} x');
-    expect(await limiter.take('t', 'list', own)).toMatchObject({ granted: true, alone: true });
+    expect(await limiter.take('t', 'list', own)).toMatchObject({ granted: true, remaining: 9, alone: false });
   });
 });
 

@@ -1,5 +1,5 @@
 // People with a password, and signing them in as a browser would.
-import { hash } from 'argon2';
+import { hash } from '@node-rs/argon2';
 import type { FakeClock } from '@penstock/domain/clock';
 import type { TenantId } from '@penstock/domain/ids';
 import type { Role } from '@penstock/domain/terms';

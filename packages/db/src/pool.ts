@@ -8,6 +8,10 @@ export type Client = pg.PoolClient;
 const INT8 = 20;
 const INT8_ARRAY = 1016;
 const DATE = 1082;
+const TIMESTAMPTZ = 1184;
+/** As a server of time zone UTC writes it. */
+const UTC_TIME = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?\+00$/;
+const parseTime = pg.types.getTypeParser(TIMESTAMPTZ, 'text') as (text: string) => unknown;
 
 const types: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
@@ -16,10 +20,17 @@ const types: pg.CustomTypesConfig = {
       if (oid === INT8_ARRAY)
         return (text: string) => (text === '{}' ? [] : text.slice(1, -1).split(',').map(BigInt));
       if (oid === DATE) return (text: string) => text;
+      // V8 reads such a time in half the time that pg takes, and every row has some.
+      if (oid === TIMESTAMPTZ)
+        return (text: string) => (UTC_TIME.test(text) ? utcTime(text) : parseTime(text));
     }
     return pg.types.getTypeParser(oid, format ?? 'text') as (value: string) => unknown;
   },
 } as pg.CustomTypesConfig;
+
+function utcTime(text: string): Date {
+  return new Date(`${text.slice(0, 10)}T${text.slice(11, -3)}Z`);
+}
 
 export interface PoolOptions {
   applicationName: string;

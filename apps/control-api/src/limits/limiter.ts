@@ -5,11 +5,10 @@
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { Context } from '../context.js';
-import { RedisLink } from '../redis.js';
-import { bucketScript, readBucketAnswer } from './bucket.lua.js';
 import { LocalBuckets } from './local-buckets.js';
 import { limits, quarter, scaled, type Limit, type LimitName } from './limits.js';
 import { networkOf, siteOf } from './networks.js';
+import { SharedBuckets } from './shared-buckets.js';
 
 /** Tokens that were not used by then are not used: others may want them. */
 const LEASE_MS = 1_000;
@@ -50,7 +49,7 @@ export class Limiter {
 
   constructor(
     private readonly context: Context,
-    private readonly redis: RedisLink,
+    private readonly shared: SharedBuckets,
   ) {
     this.#local = new LocalBuckets(context.clock);
     const factor = context.config.RATE_LIMIT_FACTOR;
@@ -66,7 +65,7 @@ export class Limiter {
   /** One token of `key`, from the lease at hand or else from Redis. `name` tells the limits apart. */
   take(name: string, key: string, limit: Limit): Verdict | Promise<Verdict> {
     const full = `${name}:${key}`;
-    if (!this.redis.configured) return this.#takeHere(full, limit, false);
+    if (!this.shared.configured) return this.#takeHere(full, limit, false);
     const nowMs = this.context.clock.monotonic();
     const lease = this.#leaseOf(full);
     if (lease.tokens > 0 && nowMs < lease.untilMs) {
@@ -115,10 +114,7 @@ export class Limiter {
     // Near the end of a bucket little is taken, so that nobody sits on what another could use.
     const careful = inUse ? Math.max(1, Math.floor(lease.remaining / 8)) : 1;
     const wanted = Math.max(lease.waiting, Math.min(lease.size, careful));
-    const refillUs = limit.refillMs * 1_000;
-    const answer = readBucketAnswer(
-      await this.redis.run(bucketScript, [`pst:limit:{${full}}`], [limit.burst, refillUs, wanted]),
-    );
+    const answer = await this.shared.take(full, limit, wanted);
     if (answer === null) return false;
     const nowMs = this.context.clock.monotonic();
     lease.tokens = Math.min(wanted, Math.max(0, answer.granted));
