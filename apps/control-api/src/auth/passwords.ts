@@ -72,7 +72,11 @@ export class Passwords implements OnModuleDestroy {
   async #run(password: string, against?: string): Promise<HashAnswer> {
     const thread = this.#idle.pop() ?? (await this.#turn());
     try {
-      return await thread.run({ password, parameters: PARAMETERS, ...(against !== undefined && { against }) });
+      return await thread.run({
+        password,
+        parameters: PARAMETERS,
+        ...(against !== undefined && { against }),
+      });
     } finally {
       // The one that ends hands its thread over, so nobody can slip in between.
       const next = this.#waiting.shift();
