@@ -5,10 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { verifyAuditChain, type AuditHead, type ChainReport } from '@penstock/db/audit-chain';
 import { createClient } from '@penstock/db/pool';
 import { controllers } from '../../apps/control-api/src/app.module.js';
+import { eventNames } from '../../apps/control-api/src/events/event-names.js';
 import { routesOf, type Route } from '../../apps/control-api/src/http/routes.js';
 import { permissions } from '../../apps/control-api/src/permissions.js';
 import { fingerprint, idsOf, request } from '../../apps/control-api/test/attacks.js';
-import { make, planTerms, scene } from '../../apps/control-api/test/scene.js';
+import { make, planTerms, scene, vless } from '../../apps/control-api/test/scene.js';
 import { createWorld, type Person, type World } from '../../apps/control-api/test/world.js';
 
 const full = process.env['PENSTOCK_TEST_FULL'] !== undefined;
@@ -57,7 +58,11 @@ class Operations {
     }
     if (kind <= 4) return { method: 'PATCH', path, body: { name: `renamed ${n}` } };
     if (kind === 5) return { method: 'PATCH', path, body: { limitBytes: String(n) } };
-    if (kind === 6) return post('node-groups', { name: `group ${n}` });
+    if (kind === 6 && n % 2 === 0) return post('node-groups', { name: `group ${n}` });
+    if (kind === 6) {
+      const node = { name: `node ${n}`, address: 'n.example.org', inbounds: [vless] };
+      return post('nodes', { ...node, nodeGroupIds: [this.groupId] });
+    }
     if (kind === 7) return post('invitations', { email: `p${n}@example.org`, role: 'auditor' });
     if (kind === 8) return { method: 'PATCH', path: '/api/v1/tenant', body: { name: `tenant ${n}` } };
     this.#subscriptions.splice(this.#subscriptions.indexOf(subscription), 1);
@@ -340,6 +345,12 @@ describe('every route that changes something', () => {
       expect(written, `${done.status} ${done.text}`).toBe(more[route.handler] ?? wanted);
     },
   );
+
+  test('is told to live pages under a name of the closed list', async () => {
+    const told = await world.sql<{ type: string }>('SELECT DISTINCT type FROM event');
+    expect(told.length).toBeGreaterThan(40);
+    expect(told.filter(({ type }) => !eventNames.includes(type))).toEqual([]);
+  });
 });
 
 test('joining by link without its row makes neither account nor member, and the link still works', async () => {
@@ -368,8 +379,6 @@ test('joining by link without its row makes neither account nor member, and the 
 
 /** Where a request leaves another number of rows than one, and why. */
 const more: Readonly<Record<string, number>> = {
-  // The node, and the node group that it is put into: each has its own history.
-  'NodesController.register': 2,
   // The wish is written before the scheduler is asked, which is away here: no revocation goes without a trace.
   'NodesController.revoke': 1,
 };

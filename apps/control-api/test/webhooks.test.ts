@@ -54,11 +54,26 @@ test.each([
   ['a password alone', { url: 'https://:word@hooks.example.org/' }, 'url'],
   ['no events', { events: [] }, 'events'],
   ['an event that is none', { events: ['; drop table'] }, 'events.0'],
+  ['a well-formed event that there never is', { events: ['*', 'subscription.explode'] }, 'events.1'],
+  ['all events of a noun that there is not', { events: ['customer.*'] }, 'events.0'],
   ['the same event twice', { events: ['*', '*'] }, 'events'],
   ['an unknown field', { tenantId: ABSENT }, 'tenantId'],
 ])('%s is refused', async (_name, change, field) => {
   const answer = await create(change);
   expect([answer.status, answer.body['field']]).toEqual([400, field]);
+});
+
+test('a wrong event is named by its place, and the answer tells nothing else', async () => {
+  const made = await create();
+  const path = `/api/v1/webhooks/${String(made.body['webhookId'])}`;
+  const body = { events: ['plan.*', 'subscription.explode'] };
+  const answer = await world.ask('PATCH', path, { as: owner, body });
+  expect(answer.body).toMatchObject({
+    ...{ status: 400, code: 'invalid_input', field: 'events.1' },
+    detail: 'events.1: must be an event that there is (subscription.create), noun.* or *',
+  });
+  const after = await world.ask('GET', path, { as: owner });
+  expect(after.body['events']).toEqual(['subscription.*']);
 });
 
 test('a webhook is changed by its version, rotated, pinged and deleted', async () => {

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { eventPatterns } from '../events/event-names.js';
 import { idText, name, pageReply, pageShape, timeText } from '../http/fields.js';
 
 const PORTS = new Set(['', '443', '8443']);
@@ -21,7 +22,9 @@ const url = z
   }, 'must be an https URL on port 443 or 8443 with a host name and no user name or password');
 
 const events = z
-  .array(z.string().regex(/^(\*|[a-z_]{1,40}\.(\*|[a-z_]{1,40}))$/, 'must be noun.verb, noun.* or *'))
+  .array(
+    z.enum(eventPatterns, { error: 'must be an event that there is (subscription.create), noun.* or *' }),
+  )
   .min(1)
   .max(100)
   .refine((list) => new Set(list).size === list.length, 'must not repeat');
