@@ -324,6 +324,46 @@ test('access: 409 until a device has its address, then what a client connects wi
   expect(looks).toEqual([{ account_id: operator.accountId }]);
 });
 
+test('access: an engine that its node does not run is not shown, and the answer names it', async () => {
+  const path = at(own.subscriptionId, '/access');
+  const report = async (wireguard: object): Promise<void> => {
+    const engines = [{ engine: 'xray', running: true, version: '26.3.27', problem: '' }, wireguard];
+    await world.sql(
+      `INSERT INTO node_status (node_id, heartbeat_at, agent_version, applied_revision, subscriptions, engines, wal_bytes,
+                                wal_frames, acknowledged_seq, clock_skew_ms)
+       VALUES ($1, now(), '0', 0, 0, $2, 0, 0, 0, 0) ON CONFLICT (node_id) DO UPDATE SET engines = excluded.engines`,
+      [own.nodeId, JSON.stringify(engines)],
+    );
+  };
+  const shown = async (): Promise<unknown> => {
+    const { items, missingEngines } = access.parse((await ask('GET', path)).body);
+    return [items.map((node) => [node.vless.length, node.wireguard.length]), missingEngines];
+  };
+  const missing = {
+    engine: 'wireguard',
+    running: false,
+    version: '',
+    problem: 'WireGuard is not switched on for this node',
+  };
+  await report(missing);
+  expect(await shown()).toEqual([[[1, 0]], ['wireguard']]);
+  // One that is only down is offered: a customer keeps his configuration.
+  await report({ ...missing, version: '0.0.20230223', problem: 'it died' });
+  expect(await shown()).toEqual([[[1, 1]], []]);
+  await report({ ...missing, running: true });
+  expect(await shown()).toEqual([[[1, 1]], []]);
+});
+
+test('access: no node at all is said by naming every engine', async () => {
+  const group = await make(world, own.admin, '/api/v1/node-groups', { name: 'empty' });
+  const plan = await make(world, own.admin, '/api/v1/plans', {
+    ...{ ...planTerms, name: 'nowhere', nodeGroupIds: [group['nodeGroupId']] },
+  });
+  const id = String((await create({ planId: plan['planId'] })).body['subscriptionId']);
+  const answer = access.parse((await ask('GET', at(id, '/access'))).body);
+  expect(answer).toEqual({ items: [], missingEngines: ['xray', 'wireguard'] });
+});
+
 test('access: REALITY parameters, Vision and an IPv6 host; a customer’s own key leaves the line to him', async () => {
   const node = await make(world, own.admin, '/api/v1/nodes', {
     name: 'r',

@@ -4,7 +4,7 @@ import { ActorOf, type Actor } from '../http/actor.js';
 import { id } from '../http/fields.js';
 import { Require } from '../http/require.decorator.js';
 import * as schema from './access.schema.js';
-import { AccessService, type NodeAccess } from './access.service.js';
+import { AccessService, type Access } from './access.service.js';
 
 @Controller('api/v1/subscriptions/:subscriptionId/access')
 export class AccessController {
@@ -19,7 +19,7 @@ export class AccessController {
   get(
     @ActorOf() actor: Actor,
     @Param('subscriptionId', { schema: id<SubscriptionId>() }) subscriptionId: SubscriptionId,
-  ): Promise<{ items: NodeAccess[] }> {
+  ): Promise<Access> {
     return this.access.get(actor, subscriptionId);
   }
 }

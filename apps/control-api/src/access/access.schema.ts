@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { engines } from '@penstock/domain/terms';
 import { idText } from '../http/fields.js';
 
 const vless = z.strictObject({
@@ -24,4 +25,8 @@ export const access = z.strictObject({
       wireguard: z.array(wireguard),
     }),
   ),
+  missingEngines: z.array(z.enum(engines)).meta({
+    description:
+      'Engines of the subscription that no node of its groups offers now: there is nothing to show.',
+  }),
 });

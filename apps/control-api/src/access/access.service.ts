@@ -4,6 +4,7 @@ import { Injectable } from '@nestjs/common';
 import { presharedKey, vlessId } from '@penstock/domain/credentials';
 import { AppError } from '@penstock/domain/errors';
 import type { NodeId, SubscriptionId } from '@penstock/domain/ids';
+import type { Engine } from '@penstock/domain/terms';
 import { openSecret } from '@penstock/service/secret-box';
 import { appendAudit } from '../audit/audit.store.js';
 import { Context } from '../context.js';
@@ -15,6 +16,11 @@ import * as store from './access.store.js';
 import { VISION, vlessUri, wireguardConf } from './client-config.js';
 
 const RETRY_AFTER_MS = 1_000;
+
+export interface Access {
+  items: NodeAccess[];
+  missingEngines: Engine[];
+}
 
 export interface NodeAccess {
   nodeId: NodeId;
@@ -32,7 +38,7 @@ export class AccessService {
   ) {}
 
   /** Throws not_found, or pending while a device has no address on one of its nodes. */
-  get(actor: Actor, subscriptionId: SubscriptionId): Promise<{ items: NodeAccess[] }> {
+  get(actor: Actor, subscriptionId: SubscriptionId): Promise<Access> {
     return this.database.transaction(actor, async (acting) => {
       const subscription = await store.findSecret(acting, subscriptionId);
       if (subscription === null) throw new AppError('not_found', 'there is no such subscription');
@@ -84,7 +90,10 @@ export class AccessService {
       });
       const entry = { action: 'subscription.secret.read', entity: 'subscription', entityId: subscriptionId };
       await appendAudit(acting, entry);
-      return { items };
+      const missingEngines = subscription.engines.filter(
+        (engine) => !inbounds.some((inbound) => inbound.engine === engine),
+      );
+      return { items, missingEngines };
     });
   }
 }

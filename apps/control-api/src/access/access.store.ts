@@ -30,12 +30,16 @@ export interface ServingInbound {
 }
 
 // The same nodes that the scheduler assigns: active ones of the plan's groups, shared or the tenant's own, and those in
-// drain that serve it already.
+// drain that serve it already. An engine of which the node's agent says that this machine does not run it (it is down and
+// has no version) serves nobody, whatever was registered.
 const selectInbounds = statement<ServingInbound>(
   'access.inbounds',
   `SELECT n.node_id AS "nodeId", n.name AS "nodeName", n.address, i.tag, i.engine, i.port, i.settings
      FROM node n JOIN inbound i ON i.node_id = n.node_id
-    WHERE (n.state = 'active' OR n.state = 'drain' AND EXISTS (
+     LEFT JOIN node_status h ON h.node_id = n.node_id
+    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(h.engines) e
+                       WHERE e ->> 'engine' = i.engine AND e ->> 'running' = 'false' AND e ->> 'version' = '')
+      AND (n.state = 'active' OR n.state = 'drain' AND EXISTS (
              SELECT FROM assignment a WHERE a.tenant_id = $1 AND a.node_id = n.node_id AND a.subscription_id = $2
                 AND a.ended_at IS NULL))
       AND (n.owner_tenant_id IS NULL OR n.owner_tenant_id = $1)
