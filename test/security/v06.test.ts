@@ -1,8 +1,10 @@
 // V06: whoever is shut out is out. Disabled, demoted, removed, with a new password, a second factor, or ended sessions:
-// within a second no access token of before does more than it should in any process, and the refresh family is dead.
+// within a second no access token of before does more than it should in any process, a live stream that is open has
+// ended, and the refresh family is dead.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { TenantId } from '@penstock/domain/ids';
 import { setUpApp } from '../../apps/control-api/test/authenticator-app.js';
+import { Page } from '../../apps/control-api/test/event-page.js';
 import { createSibling, untilStatus } from '../../apps/control-api/test/sibling.js';
 import { signIn, withPassword, type Login, type SignedIn } from '../../apps/control-api/test/sign-in.js';
 import { createWorld, type Answer, type Person, type World } from '../../apps/control-api/test/world.js';
@@ -34,16 +36,35 @@ describe('V06 shut out', () => {
   const canRefresh = async ({ refreshToken }: SignedIn): Promise<number> =>
     (await world.ask('POST', '/api/v1/auth/refresh', { body: { refreshToken } })).status;
 
-  /** Warm caches, then the act; from one second after it everything is refused. */
+  /** Milliseconds until the stream has ended. */
+  async function endOf(page: Page): Promise<number> {
+    const startMs = performance.now();
+    await page.until(() => page.ended);
+    return performance.now() - startMs;
+  }
+
+  /** Warm caches and an open live stream, then the act; from one second after it everything is refused and ended. */
   async function shutOut(person: Login, act: (mine: SignedIn) => Promise<unknown>): Promise<SignedIn> {
     const victim = await signIn(world, person);
     const mine = await signIn(world, person);
     expect(victim.status, victim.text).toBe(200);
     for (let i = 0; i < 3; i++) expect(await canRead(victim.accessToken)).toBe(200);
+    const stream = await Page.open(world, { token: victim.accessToken });
+    const own = await Page.open(world, { token: mine.accessToken });
+    expect([stream, own].map(({ status, ended }) => [status, ended])).toEqual([
+      [200, false],
+      [200, false],
+    ]);
     await act(mine);
     const atMs = performance.now();
+    const ended = endOf(stream);
     await expect.poll(() => canRead(victim.accessToken), { interval: 20, timeout: 5_000 }).toBe(401);
     expect(performance.now() - atMs).toBeLessThanOrEqual(OUT_MS + 250);
+    expect(await ended, 'the stream').toBeLessThanOrEqual(OUT_MS + 250);
+    // A session that goes on keeps its stream: lost rights end one, not any news of the account.
+    if ((await canRead(mine.accessToken)) === 200) expect(own.ended).toBe(false);
+    else await endOf(own);
+    own.close();
     expect(await canRefresh(victim)).toBe(401);
     return mine;
   }
@@ -125,11 +146,16 @@ describe('V06 shut out', () => {
     const first = await ask('POST', 'node-groups', accessToken, { name: `g${Math.random()}` });
     expect(first.status, first.text).toBe(201);
     const [sql, id, reads] = change(person.accountId);
+    const stream = await Page.open(world, { token: accessToken });
+    expect(stream.status).toBe(200);
     await world.sql(sql, [id]);
+    const ended = reads === 200 ? undefined : endOf(stream);
     const atMs = performance.now();
     await expect.poll(() => canChange(accessToken), { interval: 20, timeout: 5_000 }).toBe(403);
     expect(performance.now() - atMs).toBeLessThanOrEqual(OUT_MS + 250);
     expect(await canRead(accessToken)).toBe(reads);
+    if (ended !== undefined) expect(await ended, 'the stream').toBeLessThanOrEqual(OUT_MS + 250);
+    stream.close();
   });
 
   // Last: passport knows one strategy of a name, so within one Node process the newest application's is asked.

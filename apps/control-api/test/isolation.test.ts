@@ -4,17 +4,20 @@
 // tests show that the own tenant still gets its answer.
 import type { ExecutionContext } from '@nestjs/common';
 import { roles, type Role } from '@penstock/domain/terms';
-import type { AccountId, TenantId } from '@penstock/domain/ids';
+import { newId, type AccountId, type TenantId } from '@penstock/domain/ids';
 import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { controllers } from '../src/app.module.js';
+import type { Credential } from '../src/auth/standing.store.js';
 import { AccessGuard } from '../src/http/access.guard.js';
 import { originOf, type ActingRequest } from '../src/http/actor.js';
 import { declarationOf } from '../src/http/require.decorator.js';
 import { routesOf, type Route } from '../src/http/routes.js';
 import { allows, keyMayHold, permissions } from '../src/permissions.js';
 import { absentIds, attacks, fingerprint, idsOf, request, type Attack, type Ids } from './attacks.js';
+import { Page } from './event-page.js';
 import { scene, type Scene } from './scene.js';
+import { untilStatus } from './sibling.js';
 import { createWorld, type Answer, type Person, type World } from './world.js';
 
 type Named = [name: string, route: Route];
@@ -25,13 +28,26 @@ const guarded = routes.filter((route) => route.declaration.access !== 'public');
 /** Only for the platform: a customer's owner is refused whatever he names. */
 const isPlatforms = ({ declaration: { access } }: Route): boolean =>
   access !== 'public' && access !== 'self' && 'platform' in permissions[access];
-/** An endless answer: its headers are enough. */
+/** An endless answer: what it tells has tests of its own below. */
 const isStream = (route: Route): boolean => route.declaration.contentType === 'text/event-stream';
 
-/** Ids of the victim that an answer holds. */
-function leaked(answer: Answer, victim: Ids): string[] {
-  return Object.entries(victim).flatMap(([name, id]) => (answer.text.includes(id) ? [name] : []));
+/** Ids of the victim that an answer, or a stream so far, holds. */
+function leaked({ text }: { text: string }, victim: Ids): string[] {
+  return Object.entries(victim).flatMap(([name, id]) => (text.includes(id) ? [name] : []));
 }
+
+/** Something that happens in a tenant, written beneath us; its entity's id. */
+async function happens(world: World, tenantId: string): Promise<string> {
+  const nodeGroupId: string = newId();
+  await world.sql(
+    `INSERT INTO event (tenant_id, type, entity, entity_id) VALUES ($1, 'node_group.create', 'node_group', $2)`,
+    [tenantId, nodeGroupId],
+  );
+  return nodeGroupId;
+}
+
+const suspend = (world: World, tenantId: string): Promise<unknown> =>
+  world.sql(`UPDATE tenant SET state = 'suspended', suspended_at = now() WHERE tenant_id = $1`, [tenantId]);
 
 interface Identity {
   who: string;
@@ -92,8 +108,11 @@ describe('as shipped', () => {
     const people = await Promise.all(
       roles.map(async (role) => ({ who: role, role, person: await world.person(own.admin.tenantId, role) })),
     );
+    const outcast = await world.person(await world.tenant('suspended'), 'owner');
+    await suspend(world, outcast.tenantId);
     identities = [
       ...people,
+      { who: 'owner of a suspended tenant', role: null, person: outcast },
       ...(await credentials(world, own.admin.tenantId, victim.tenantId as TenantId)),
       { who: 'nobody', role: null, person: undefined },
     ];
@@ -161,6 +180,66 @@ describe('as shipped', () => {
     },
   );
 
+  describe('the owner of a suspended tenant', () => {
+    let suspended: Scene;
+    let ids: Ids;
+
+    beforeAll(async () => {
+      suspended = await scene(world, await world.person(await world.tenant('suspended'), 'owner'));
+      ids = idsOf(suspended);
+      await suspend(world, suspended.admin.tenantId);
+      const path = '/api/v1/node-groups';
+      const create = async (): Promise<number> =>
+        (await world.ask('POST', path, { as: suspended.admin, body: { name: '' } })).status;
+      await untilStatus(create, 403, 1_000);
+    });
+
+    /** His own account is his, whatever becomes of the tenant. */
+    const ofTenant = guarded.filter(
+      (route) => route.declaration.access !== 'self' && !isPlatforms(route) && !isStream(route),
+    );
+
+    test.each(named(ofTenant))('%s: reads his own, writes nothing', async (_name, route) => {
+      const before = await fingerprint(world, ids);
+      const answer = await send(world, request(route, ids, ids), suspended.admin);
+      if (route.method === 'GET') {
+        expect([401, 403, 404, 500], answer.text.slice(0, 300)).not.toContain(answer.status);
+      } else {
+        expect(answer.body, answer.text.slice(0, 300)).toMatchObject({
+          ...{ status: 403, code: 'forbidden', detail: 'this tenant is suspended' },
+        });
+      }
+      expect(await fingerprint(world, ids)).toBe(before);
+    });
+  });
+
+  test('an open stream: another tenant’s events never arrive at any identity, at whatever position it asks [G7]', async () => {
+    const tenantId = victim['tenantId'] ?? '';
+    const theirs = await Page.open(world, await world.person(tenantId as TenantId, 'owner'));
+    const position = theirs.told.at(-1)?.id ?? '';
+    const listeners: { who: string; page: Page }[] = [];
+    for (const { who, person } of identities) {
+      for (const after of [undefined, position]) {
+        const page = await Page.open(world, person ?? {}, after);
+        expect(page.status, who).toBe(person === undefined ? 401 : 200);
+        if (page.status === 200) listeners.push({ who, page });
+      }
+    }
+    const foreign = await happens(world, tenantId);
+    await theirs.until(() => theirs.names().includes(foreign));
+    // Behind it something of each listener's own, so that whatever was to come before has come.
+    const tenants = new Set(identities.flatMap(({ person }) => person?.tenantId ?? []));
+    const own = await Promise.all([...tenants].map((each) => happens(world, each)));
+    for (const { who, page } of listeners) {
+      await page.until(() => own.some((id) => page.names().includes(id)));
+      expect(page.text, who).not.toContain(foreign);
+      expect(leaked(page, victim), who).toEqual([]);
+      expect(page.names(), who).toHaveLength(1);
+      page.close();
+    }
+    theirs.close();
+  });
+
   /** By these the platform reaches any account, whichever tenants it is in. */
   const ofAnyAccount = ['/api/v1/members/:accountId/password-reset', '/api/v1/members/:accountId/sessions'];
   const notPlatforms = guarded.filter(
@@ -187,7 +266,7 @@ describe('as shipped', () => {
 /** Requests with the header act for whom it says, with every right; all others as shipped. */
 class OpenGuard extends AccessGuard {
   override async canActivate(context: ExecutionContext): Promise<boolean> {
-    const request = context.switchToHttp().getRequest<ActingRequest>();
+    const request = context.switchToHttp().getRequest<ActingRequest & { user: Credential }>();
     const claimed = request.headers['x-claimed-tenant'];
     const access = declarationOf(context.getHandler())?.access;
     if (claimed === undefined || access === 'public') return super.canActivate(context);
@@ -197,12 +276,21 @@ class OpenGuard extends AccessGuard {
       tenantId: String(claimed) as TenantId,
       familyId: String(request.headers['x-claimed-family']),
     };
+    // What an open stream asks for its rights again: the attacker's own, which are good.
+    const { accountId, familyId } = request.actor;
+    request.user = {
+      ...{ kind: 'session', accountId: accountId as AccountId, familyId: String(familyId) },
+      ...{ tenantId: request.headers['x-own-tenant'] as TenantId, expiresAt: Number.MAX_SAFE_INTEGER / 1000 },
+    };
     return true;
   }
 }
 
 /** Set: every transaction is this tenant's, whoever the code believes to act for. */
 let attacker: TenantId | undefined;
+
+/** Told of every statement that the code runs. */
+let asked: (name: string, values: unknown[]) => void = () => undefined;
 
 /** Puts the attacker's tenant in the place of the one that the code gives a transaction, on every connection. */
 function switchTenants(pool: World['context']['pool']): void {
@@ -215,6 +303,7 @@ function switchTenants(pool: World['context']['pool']): void {
     const query = client.query.bind(client) as (...args: unknown[]) => unknown;
     const replace = (...args: unknown[]): unknown => {
       const first = args[0] as { name?: string; values?: unknown[]; settings?: { values: unknown[] } };
+      if (first?.name !== undefined) asked(first.name, first.values ?? []);
       // A read that carries its settings (packages/db read.ts).
       if (attacker !== undefined && first?.settings !== undefined) first.settings.values[0] = attacker;
       if (attacker === undefined || first?.name !== 'transaction.settings') return query(...args);
@@ -242,7 +331,7 @@ describe('row security alone', () => {
   /** The code takes the request for one of `tenantId`; the person is the attacker. */
   const claiming = (tenantId: string): Record<string, string> => ({
     ...{ 'x-claimed-tenant': tenantId, 'x-claimed-account': own.admin.accountId },
-    'x-claimed-family': own.admin.familyId,
+    ...{ 'x-claimed-family': own.admin.familyId, 'x-own-tenant': own.admin.tenantId },
   });
 
   // The code's own word for a tenant that a member of the platform names is that tenant: nothing to switch off.
@@ -272,6 +361,46 @@ describe('row security alone', () => {
       expect(await fingerprint(world, victim)).toBe(before);
     },
   );
+
+  test('an open stream: the code reads the victim’s events, the database gives none of them [G7]', async () => {
+    const tenantId = victim['tenantId'] ?? '';
+    let reads = 0;
+    asked = (name, values) => {
+      if (name === 'event.after' && values[0] === tenantId) reads += 1;
+    };
+    const opened: Page[] = [];
+    try {
+      // With the code's word only, the stream is the victim's: it is row security that the rest of this test shows.
+      const fooled = await Page.open(world, claiming(tenantId));
+      opened.push(fooled);
+      const shown = await happens(world, tenantId);
+      await fooled.until(() => fooled.names().includes(shown));
+      const position = fooled.told.at(-1)?.id ?? '';
+      fooled.close();
+      attacker = own.admin.tenantId;
+      const [page, behind] = [
+        await Page.open(world, claiming(tenantId)),
+        await Page.open(world, claiming(tenantId), fooled.told[0]?.id ?? position),
+      ];
+      const mine = await Page.open(world, claiming(attacker));
+      opened.push(page, behind, mine);
+      expect(opened.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+      const foreign = await happens(world, tenantId);
+      const readBefore = reads;
+      const heard = await happens(world, attacker);
+      await mine.until(() => mine.names().includes(heard));
+      await expect.poll(() => reads - readBefore, { timeout: 5_000 }).toBeGreaterThan(1);
+      for (const { ended, text } of [page, behind]) {
+        expect(ended).toBe(false);
+        for (const id of [shown, foreign]) expect(text).not.toContain(id);
+      }
+      expect(mine.names()).toEqual([heard]);
+    } finally {
+      attacker = undefined;
+      asked = () => undefined;
+      for (const page of opened) page.close();
+    }
+  });
 
   test('the own tenant still gets its answers', async () => {
     const fresh = await scene(world, await world.person(await world.tenant('own'), 'owner'));
