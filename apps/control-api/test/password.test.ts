@@ -61,7 +61,7 @@ test('403: the wrong current password; guesses count as at sign-in', async () =>
   expect(statuses.at(-1)).toBe(429);
 });
 
-test('400: a new password that is too short, too long in bytes, or no text', async () => {
+test('400: a new password that is too short, too long in bytes, or no text [R2-07]', async () => {
   await anHourLater(world, clock, admin);
   const { accessToken } = await signIn(world, member);
   for (const bad of ['short', 'é'.repeat(129), 'x'.repeat(1_000_000), '\ud800'.padEnd(12, 'x')]) {
@@ -90,6 +90,50 @@ test('201: an admin’s link sets a password once and ends every session', async
   expect((await world.ask('GET', '/api/v1/auth/me', { as: before.accessToken })).status).toBe(401);
   member.password = next;
   expect((await signIn(world, member)).status).toBe(200);
+});
+
+test('a link ends API keys and machine tokens of the account in all of its tenants', async () => {
+  await anHourLater(world, clock, admin);
+  const person = await withPassword(world, admin.tenantId, 'admin');
+  const elsewhere = await world.tenant('elsewhere');
+  await world.sql(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, 'admin')`, [
+    ...[elsewhere, person.accountId],
+  ]);
+  const secrets: string[] = [];
+  for (const tenantId of [admin.tenantId, elsewhere]) {
+    const { accessToken } = await signIn(world, person, { tenantId });
+    const body = { name: 'integration', scopes: ['plan.read'] };
+    const key = await world.ask('POST', '/api/v1/api-keys', { as: accessToken, body });
+    const token = await world.ask('POST', '/api/v1/machine-tokens', { as: accessToken, body });
+    secrets.push(String(key.body['key']), String(token.body['token']));
+  }
+  const neighbour = await world.ask('POST', '/api/v1/api-keys', {
+    ...{ as: admin, body: { name: 'another’s', scopes: ['plan.read'] } },
+  });
+  const statuses = async (): Promise<number[]> => {
+    const read = async (as: string) => (await world.ask('GET', '/api/v1/plans', { as })).status;
+    return Promise.all([...secrets, String(neighbour.body['key'])].map(read));
+  };
+  expect(await statuses()).toEqual([200, 200, 200, 200, 200]);
+  const platform = await world.person(world.platform, 'owner');
+  const token = tokenOf(await makeLink(platform, person.accountId));
+  // Making the link ends nothing yet.
+  expect(await statuses()).toEqual([200, 200, 200, 200, 200]);
+  expect((await reset(token, 'set by a link, long enough')).status).toBe(204);
+  expect(await statuses()).toEqual([401, 401, 401, 401, 200]);
+  const rows = await world.sql<{ after: object }>(
+    `SELECT after FROM audit_log WHERE action = 'password.reset' AND entity_id = $1`,
+    [person.accountId],
+  );
+  expect(rows).toEqual([
+    {
+      after: {
+        // The one he came with, and one in each tenant.
+        ...{ sessionsEnded: 3, secondFactorRemoved: false },
+        ...{ apiKeysRevoked: 2, machineTokensRevoked: 2 },
+      },
+    },
+  ]);
 });
 
 test('a link is used up by one of those who race for it', async () => {
@@ -196,7 +240,7 @@ test('404: another tenant’s member, and nobody; 403: who manages nobody', asyn
   }
 });
 
-test('passwords are the same however their letters were composed; old parameters are renewed', async () => {
+test('passwords are the same however their letters were composed; old parameters are renewed [R2-07]', async () => {
   await anHourLater(world, clock, admin);
   const person = await withPassword(world, admin.tenantId, 'operator', 'crème brûlée pour tous', {
     timeCost: 2,

@@ -52,7 +52,7 @@ export class PasswordController {
   @Post('api/v1/auth/reset')
   @HttpCode(204)
   @Public({
-    summary: 'Sets a new password with a one-time link and ends all sessions',
+    summary: 'Sets a new password with a one-time link; ends all sessions, API keys and machine tokens',
     errors: ['invalid_input', 'token_invalid', 'token_used', 'token_expired', 'rate_limited', 'unavailable'],
     withoutKey: 'the link works once',
   })

@@ -1,10 +1,12 @@
 // Setting passwords: one's own with the current one, or by a one-time link that an admin made. Invariants: a link
-// works once, for 24 hours, and while its maker could still make it; whoever held a session before, holds none after.
+// works once, for 24 hours, and while its maker could still make it; whoever held a session, an API key or a machine token
+// before, holds none after.
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import type { AccountId } from '@penstock/domain/ids';
 import type { Runner } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
+import { revokeApiKeysOf } from '../api-keys/api-keys.store.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { Passwords } from '../auth/passwords.js';
 import { personOf, requireAuthority } from '../auth/person.js';
@@ -20,9 +22,10 @@ import {
 import { stronger } from '../auth/standing.js';
 import { Standings } from '../auth/standing.store.js';
 import { Context } from '../context.js';
-import { Database } from '../database.js';
+import { Database, type Acting } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
+import { revokeMachineTokensOf } from '../machine-tokens/machine-tokens.store.js';
 import { allows } from '../permissions.js';
 import { readSettings } from '../settings/settings.store.js';
 import { endOtherSessions, endSessionsOfAccount } from '../sessions/sessions.store.js';
@@ -130,15 +133,12 @@ export class PasswordService {
         const actor: Actor = {
           ...{ ...origin, ...home, accountId, familyId: null, keyId: null, scopes: null },
         };
-        await appendAudit(
-          { actor, client, at },
-          {
-            action: 'password.reset',
-            entity: 'account',
-            entityId: accountId,
-            after: { sessionsEnded: ended, secondFactorRemoved: link.removesSecondFactor },
-          },
-        );
+        const acting = { actor, client, at };
+        const revoked = await revokeKeys(acting, accountId, memberships);
+        await appendAudit(acting, {
+          ...{ action: 'password.reset', entity: 'account', entityId: accountId },
+          after: { sessionsEnded: ended, secondFactorRemoved: link.removesSecondFactor, ...revoked },
+        });
       },
       { tenantId: home.tenantId, accountId },
     );
@@ -153,6 +153,23 @@ export class PasswordService {
       throw new AppError('invalid_input', `${field}: must have at least ${least} characters`, { field });
     }
   }
+}
+
+/** What the account made for integrations acts for it, so it ends with its sessions, in every tenant of its. */
+async function revokeKeys(
+  acting: Acting,
+  accountId: AccountId,
+  memberships: readonly Membership[],
+): Promise<{ apiKeysRevoked: number; machineTokensRevoked: number }> {
+  const revoked = { apiKeysRevoked: 0, machineTokensRevoked: 0 };
+  for (const { tenantId } of memberships) {
+    const there = { ...acting, actor: { ...acting.actor, tenantId } };
+    await store.actIn(acting.client, tenantId);
+    revoked.apiKeysRevoked += await revokeApiKeysOf(there, accountId);
+    revoked.machineTokensRevoked += await revokeMachineTokensOf(there, accountId);
+  }
+  await store.actIn(acting.client, acting.actor.tenantId);
+  return revoked;
 }
 
 /** Throws token_invalid when who made the link could not make it now: he went, or one of the two has another role. */

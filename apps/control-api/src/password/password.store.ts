@@ -63,6 +63,13 @@ export async function actFor(client: Runner, accountId: AccountId): Promise<void
   await run(client, actForRow, [accountId]);
 }
 
+const actInRow = statement('password_reset.act_in', `SELECT set_config('app.tenant_id', $1, true)`);
+
+/** From here the transaction acts in this tenant. */
+export async function actIn(client: Runner, tenantId: TenantId): Promise<void> {
+  await run(client, actInRow, [tenantId]);
+}
+
 const useLinkRow = statement<{ used: boolean }>(
   'one_time_link.use',
   `UPDATE one_time_link SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING true AS used`,

@@ -3,7 +3,8 @@ import { linkPage } from '../http/link-page.js';
 
 export const resetPage = linkPage({
   title: 'Set a new password',
-  intro: 'All sessions of your account end with it; then sign in with the new password.',
+  intro:
+    'All sessions, API keys and machine tokens of your account end with it; then sign in with the new password.',
   fields: `<label for="password">New password</label>
 <input id="password" name="password" type="password" autocomplete="new-password" minlength="12" maxlength="256" required
  autofocus aria-describedby="password-note">
