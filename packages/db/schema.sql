@@ -1542,7 +1542,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   signing_key: row security off
 --   slice_head: row security enabled and forced
 --   statement: row security enabled and forced
---   statement_key: row security off
+--   statement_key: row security enabled and forced
 --   statement_line: row security enabled and forced
 --   stream_head: row security enabled and forced
 --   stream_release: row security enabled and forced
@@ -1657,6 +1657,10 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   statement: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   statement: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   statement: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   statement_key: platform_insert FOR INSERT TO penstock_control_api USING (–) CHECK (( SELECT app_is_platform() AS app_is_platform))
+--   statement_key: platform_update FOR UPDATE TO penstock_control_api USING (( SELECT app_is_platform() AS app_is_platform)) CHECK (( SELECT app_is_platform() AS app_is_platform))
+--   statement_key: published FOR SELECT TO penstock_control_api, penstock_reader USING (true) CHECK (–)
+--   statement_key: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   statement_line: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   statement_line: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   statement_line: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
@@ -1813,6 +1817,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   statement: SELECT to penstock_control_api
 --   statement: SELECT to penstock_reader
 --   statement: INSERT, SELECT to penstock_scheduler
+--   statement_key: INSERT to penstock_control_api
 --   statement_key: INSERT, SELECT to penstock_scheduler
 --   statement_line: SELECT to penstock_control_api
 --   statement_line: SELECT to penstock_reader
@@ -1885,6 +1890,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   reattest_request (approved_at, approved_by): UPDATE to penstock_control_api
 --   session (session_id, family_id, expires_at, revoked_at): SELECT to penstock_scheduler
 --   statement_key (key_id, public_key, created_at, retired_at): SELECT to penstock_control_api
+--   statement_key (retired_at): UPDATE to penstock_control_api
 --   statement_key (key_id, public_key, created_at, retired_at): SELECT to penstock_reader
 --   statement_key (retired_at): UPDATE to penstock_scheduler
 --   stream_head (node_id, epoch, seq, frozen_at, frozen_reason, accepted_at): SELECT to penstock_control_api

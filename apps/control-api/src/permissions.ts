@@ -62,6 +62,7 @@ export const permissions = {
   'device.delete': { roles: staff },
   'usage.read': { roles: everybody },
   'statement.read': { roles: everybody },
+  'statement_key.rotate': { roles: owners, platform: true },
   'enforcement.read': { roles: everybody },
   'event.read': { roles: everybody },
   'webhook.create': { roles: managers },

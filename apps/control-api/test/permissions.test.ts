@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 
-test('the table of rights, as it stands', () => {
+test('the table of rights, as it stands [R2-04]', () => {
   const table = (Object.keys(permissions) as Permission[]).map((permission) => {
     const may = (platform: boolean): string =>
       roles.map((role) => (allows({ role, platform }, permission) ? role[0] + role[1] : '--')).join(' ');
@@ -74,6 +74,7 @@ test('the table of rights, as it stands', () => {
       "device.delete            tenant ow ad op --  platform ow ad op --",
       "usage.read               tenant ow ad op au  platform ow ad op au",
       "statement.read           tenant ow ad op au  platform ow ad op au",
+      "statement_key.rotate     tenant -- -- -- --  platform ow -- -- --",
       "enforcement.read         tenant ow ad op au  platform ow ad op au",
       "event.read               tenant ow ad op au  platform ow ad op au",
       "webhook.create           tenant ow ad -- --  platform ow ad -- --",
@@ -99,8 +100,28 @@ test('the table of rights, as it stands', () => {
   `);
 });
 
+test('each role may what the ones below it may, and an auditor reads and changes nothing [R2-04]', () => {
+  const mayRead = (permission: Permission): boolean => permission.endsWith('.read');
+  for (const permission of Object.keys(permissions) as Permission[]) {
+    for (const platform of [true, false]) {
+      const may = (role: (typeof roles)[number]): boolean => allows({ role, platform }, permission);
+      expect(may('owner') || !may('admin'), permission).toBe(true);
+      expect(may('admin') || !may('operator'), permission).toBe(true);
+      expect(may('admin') || !may('auditor'), permission).toBe(true);
+      if (!mayRead(permission)) expect(may('auditor'), permission).toBe(false);
+    }
+  }
+  // And no route that changes something asks for no more than a right to read.
+  const changing = routesOf(controllers).filter((route) => !['GET', 'HEAD'].includes(route.method));
+  expect(changing.length).toBeGreaterThan(50);
+  for (const { handler, declaration } of changing) {
+    if (declaration.access === 'public' || declaration.access === 'self') continue;
+    expect(mayRead(declaration.access), handler).toBe(false);
+  }
+});
+
 test(
-  'over HTTP each role gets what the table says: 403 where it says no, something else where it says yes',
+  'over HTTP each role gets what the table says: 403 where it says no, something else where it says yes [R2-04]',
   { timeout: 120_000 },
   async () => {
     for (const route of routesOf(controllers)) {

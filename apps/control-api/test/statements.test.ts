@@ -1,9 +1,10 @@
 // Statements through the API: what was signed is what is given out, to its own tenant only.
-import { createHash } from 'node:crypto';
+import { createHash, createPublicKey } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { newId, type TenantId } from '@penstock/domain/ids';
 import { headerText, type StatementHeader } from '@penstock/domain/statement';
 import { verifyStatement } from '@penstock/ledger/verify-statement';
+import { openStatementKey } from '@penstock/service/statement-key';
 import { seedHours } from '@penstock/testkit/series-seed';
 import { seedStatement, statementKey, statementKeyId } from '@penstock/testkit/statement-seed';
 import { createWorld, type Person, type World } from './world.js';
@@ -118,4 +119,53 @@ test('a preview is the month so far, in the tenant’s zone, with when it will b
   expect((await get('/preview', owner)).body['month']).toBe(new Date().toISOString().slice(0, 7));
   const wrong = await get('/preview?month=2026-13', owner);
   expect([wrong.status, wrong.body['field']]).toEqual([400, 'month']);
+});
+
+test('a new key signs from now on; the old one stays published and its statements verify', async () => {
+  const platform = await world.person(world.platform, 'owner');
+  const rotate = (as: Person) => world.ask('POST', '/api/v1/statements/keys/rotate', { as });
+  for (const as of [owner, auditor, await world.person(world.platform, 'admin')])
+    expect((await rotate(as)).body).toMatchObject({ status: 403, code: 'forbidden' });
+  const made = await rotate(platform);
+  expect(made.status, made.text).toBe(200);
+  expect(made.body['retiredAt']).toBeNull();
+  const second = await rotate(platform);
+  const { items } = (await get('/keys', auditor)).body as unknown as { items: Record<string, unknown>[] };
+  expect(items.map((key) => [key['keyId'], key['retiredAt'] === null])).toEqual([
+    [second.body['keyId'], true],
+    [made.body['keyId'], false],
+    [statementKeyId, false],
+  ]);
+  // Sealed, and nowhere to be seen.
+  const [row] = await world.sql<{ sealed: Buffer; public: Buffer }>(
+    'SELECT private_key AS sealed, public_key AS public FROM statement_key WHERE key_id = $1',
+    [second.body['keyId']],
+  );
+  const keyId = String(second.body['keyId']);
+  const key = openStatementKey(world.context.config.DATA_KEY, keyId, row?.sealed ?? Buffer.alloc(0));
+  expect(createPublicKey(key).export({ format: 'der', type: 'spki' })).toEqual(row?.public);
+  expect(second.body['fingerprint']).toBe(
+    createHash('sha256')
+      .update(row?.public ?? '')
+      .digest('hex'),
+  );
+  const report = await verifyStatement(linesOf((await get(`/${first.statementId}/file`, owner)).text));
+  expect(report.problem).toBeNull();
+  expect(items.map((one) => one['fingerprint'])).toContain(report.keyFingerprint);
+  const audit = await world.sql(
+    `SELECT tenant_id, entity_id, before FROM audit_log WHERE action = 'statement_key.rotate' ORDER BY seq`,
+  );
+  expect(audit).toEqual([
+    { tenant_id: world.platform, entity_id: made.body['keyId'], before: { keyIds: [statementKeyId] } },
+    { tenant_id: world.platform, entity_id: keyId, before: { keyIds: [made.body['keyId']] } },
+  ]);
+});
+
+test('rotations at once follow each other, and one key signs after them', async () => {
+  const platform = await world.person(world.platform, 'owner');
+  const path = '/api/v1/statements/keys/rotate';
+  const answers = await Promise.all([1, 2, 3, 4].map(() => world.ask('POST', path, { as: platform })));
+  expect(answers.map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
+  const signing = await world.sql('SELECT key_id FROM statement_key WHERE retired_at IS NULL');
+  expect(signing).toHaveLength(1);
 });

@@ -1,12 +1,13 @@
 // Days of usage and monthly statements: every byte of the hours stands in exactly one day and in exactly one line.
 import { createHash, createPublicKey, verify } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createPool, type Pool } from '@penstock/db/pool';
 import { newId, type TenantId } from '@penstock/domain/ids';
 import { lineText, type StatementHeader } from '@penstock/domain/statement';
 import { verifyStatement } from '@penstock/ledger/verify-statement';
 import { createLogger } from '@penstock/service/logger';
 import { createMetrics } from '@penstock/service/metrics';
+import { newStatementKey } from '@penstock/service/statement-key';
 import { schedulerMetrics } from '../src/metrics.js';
 import { closeDue, type CloseDeps } from '../src/statements/close.js';
 import { statementLines } from '../src/statements/statement.store.js';
@@ -215,6 +216,42 @@ describe('statements', () => {
       [tenantId],
     );
     expect(lines[0]?.sum).toBe('166');
+  });
+
+  it('are signed by the key that is not retired; what an old one signed verifies', async () => {
+    const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
+    await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
+    const made = newStatementKey(dataKey);
+    await world.query('UPDATE statement_key SET retired_at = now() WHERE retired_at IS NULL');
+    await world.query('INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, $3)', [
+      ...[made.keyId, made.publicKey, made.privateSealed],
+    ]);
+    await closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
+    const [april, may] = (await statements(tenantId)) as [StatementRow, StatementRow];
+    expect(april.public_key).not.toEqual(made.publicKey);
+    expect(may.public_key).toEqual(made.publicKey);
+    for (const row of [april, may]) expect((await verifyStatement(file(tenantId, row))).problem).toBeNull();
+  });
+
+  it('wait for their key while it is being replaced, and take the new one', async () => {
+    const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
+    await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
+    const made = newStatementKey(dataKey);
+    await world.query('BEGIN');
+    await world.query('UPDATE statement_key SET retired_at = now() WHERE retired_at IS NULL');
+    await world.query('INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, $3)', [
+      ...[made.keyId, made.publicKey, made.privateSealed],
+    ]);
+    const closing = closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
+    await vi.waitFor(async () => {
+      const waiting = await pool.query(
+        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%statement_key%FOR SHARE%'`,
+      );
+      expect(waiting.rowCount).toBe(1);
+    });
+    await world.query('COMMIT');
+    expect(await closing).toBeGreaterThan(0);
+    expect((await statements(tenantId)).at(-1)?.public_key).toEqual(made.publicKey);
   });
 
   it('cannot be changed by anybody, and a changed file is found out', async () => {

@@ -1,10 +1,10 @@
-import { Controller, Get, Param, Query, type StreamableFile } from '@nestjs/common';
+import { Controller, Get, HttpCode, Param, Post, Query, type StreamableFile } from '@nestjs/common';
 import { ActorOf, type Actor } from '../http/actor.js';
 import { AcceptsCsv, wantsCsv, type Format } from '../http/csv.js';
 import type { Page, PageQuery } from '../http/fields.js';
 import { Require } from '../http/require.decorator.js';
 import * as schema from './statements.schema.js';
-import { StatementsService, type Preview, type StatementView } from './statements.service.js';
+import { StatementsService, type KeyView, type Preview, type StatementView } from './statements.service.js';
 
 @Controller('api/v1/statements')
 export class StatementsController {
@@ -24,8 +24,20 @@ export class StatementsController {
     summary: 'The public keys by which statements are verified',
     reply: schema.statementKeys,
   })
-  keys(@ActorOf() actor: Actor) {
+  keys(@ActorOf() actor: Actor): Promise<{ items: KeyView[] }> {
     return this.statements.keys(actor);
+  }
+
+  @Post('keys/rotate')
+  @HttpCode(200)
+  @Require('statement_key.rotate', {
+    summary: 'Signs statements with a new key from now on; what older ones signed goes on verifying',
+    reply: schema.statementKey,
+    errors: ['limit_reached'],
+    sensitive: true,
+  })
+  rotateKey(@ActorOf() actor: Actor): Promise<KeyView> {
+    return this.statements.rotateKey(actor);
   }
 
   @Get('preview')

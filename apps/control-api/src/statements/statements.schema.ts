@@ -56,14 +56,13 @@ export const preview = z.strictObject({
   statementId: idText.nullable().meta({ description: 'Of the statement, when there is one already.' }),
 });
 
-export const statementKeys = z.strictObject({
-  items: z.array(
-    z.strictObject({
-      keyId: idText,
-      publicKey: z.string().meta({ description: 'Ed25519, SPKI DER, base64.' }),
-      fingerprint: z.string().meta({ description: 'SHA-256 of the public key, hex: what `verify` shows.' }),
-      createdAt: timeText,
-      retiredAt: timeText.nullable(),
-    }),
-  ),
+export const statementKey = z.strictObject({
+  keyId: idText,
+  publicKey: z.string().meta({ description: 'Ed25519, SPKI DER, base64.' }),
+  fingerprint: z.string().meta({ description: 'SHA-256 of the public key, hex: what `verify` shows.' }),
+  createdAt: timeText,
+  retiredAt: timeText
+    .nullable()
+    .meta({ description: 'From then on it signed nothing; what it signed before stays good.' }),
 });
+export const statementKeys = z.strictObject({ items: z.array(statementKey) });

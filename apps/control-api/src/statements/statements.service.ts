@@ -1,10 +1,14 @@
-// Statements as a tenant reads them: pages, the signed file, a look at the running month. A file streams; each of its
-// pages is a short transaction of its own, which is as good as one long one because lines never change.
+// Statements as a tenant reads them: pages, the signed file, a look at the running month; and the platform's replacing of
+// the key that signs them. A file streams; each of its pages is a short transaction of its own, which is as good as one
+// long one because lines never change.
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { Injectable, StreamableFile } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import { lineText, type StatementHeader, type StatementLine } from '@penstock/domain/statement';
+import { newStatementKey } from '@penstock/service/statement-key';
+import { appendAudit } from '../audit/audit.store.js';
+import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { csvFile, csvLine } from '../http/csv.js';
@@ -14,9 +18,12 @@ import {
   findPreview,
   findStatement,
   FIRST_LINE,
+  insertKey,
   listKeys,
   listLines,
   listStatements,
+  lockKeys,
+  retireKeys,
   type KeyRow,
   type LineKey,
   type StatementRow,
@@ -26,10 +33,17 @@ import {
 const LINES_A_PAGE = 5_000;
 /** A month's late usage is waited for this long (scheduler, statements/close.ts). */
 const GRACE_MS = 48 * 3_600_000;
+/** All that are published: as many rotations. */
+const KEYS_MAX = 1_000;
 
 export interface StatementView extends Omit<StatementHeader, 'format' | 'tenantId'> {
   digest: string;
   signature: string;
+}
+
+export interface KeyView extends Omit<KeyRow, 'publicKey'> {
+  publicKey: string;
+  fingerprint: string;
 }
 
 export interface Preview {
@@ -42,7 +56,10 @@ export interface Preview {
 
 @Injectable()
 export class StatementsService {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly context: Context,
+    private readonly database: Database,
+  ) {}
 
   async list(actor: Actor, query: PageQuery): Promise<Page<StatementView>> {
     const rows = await this.database.transaction(actor, (acting) => listStatements(acting, query));
@@ -80,9 +97,32 @@ export class StatementsService {
     };
   }
 
-  async keys(actor: Actor) {
-    const rows = await this.database.transaction(actor, listKeys);
+  /** Newest first; retired ones too, for what they signed. */
+  async keys(actor: Actor): Promise<{ items: KeyView[] }> {
+    const rows = await this.database.transaction(actor, (acting) => listKeys(acting, KEYS_MAX));
     return { items: rows.map(keyView) };
+  }
+
+  /** A new key signs from now on; a statement that is being closed is waited for. Throws limit_reached. */
+  rotateKey(actor: Actor): Promise<KeyView> {
+    return this.database.transaction(actor, async (acting) => {
+      await lockKeys(acting);
+      const before = await listKeys(acting, KEYS_MAX);
+      if (before.length >= KEYS_MAX) {
+        throw new AppError('limit_reached', `${KEYS_MAX} statement keys are published, and none may go`);
+      }
+      const made = newStatementKey(this.context.config.DATA_KEY);
+      await retireKeys(acting);
+      await insertKey(acting, made);
+      const { keyId, publicKey } = made;
+      const after = keyView({ keyId, publicKey, createdAt: acting.at, retiredAt: null });
+      await appendAudit(acting, {
+        ...{ action: 'statement_key.rotate', entity: 'statement_key', entityId: keyId },
+        before: { keyIds: before.filter((key) => key.retiredAt === null).map((key) => key.keyId) },
+        after: { keyId, fingerprint: after.fingerprint },
+      });
+      return after;
+    });
   }
 
   async #find(actor: Actor, id: StatementId): Promise<StatementRow> {
@@ -130,7 +170,7 @@ function viewOf({ header, digest, signature }: StatementRow): StatementView {
   };
 }
 
-function keyView({ keyId, publicKey, createdAt, retiredAt }: KeyRow) {
+function keyView({ keyId, publicKey, createdAt, retiredAt }: KeyRow): KeyView {
   const fingerprint = createHash('sha256').update(publicKey).digest('hex');
   return { keyId, publicKey: publicKey.toString('base64'), fingerprint, createdAt, retiredAt };
 }

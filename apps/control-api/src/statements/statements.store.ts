@@ -1,6 +1,7 @@
-// Reading statements. The scheduler closes them; nobody changes them.
+// Reading statements, which the scheduler closes and nobody changes, and replacing the key that signs them.
 import { run, statement } from '@penstock/db/statement';
 import { engineName, type StatementLine } from '@penstock/domain/statement';
+import type { NewStatementKey } from '@penstock/service/statement-key';
 import type { Acting } from '../database.js';
 import type { PageQuery } from '../http/fields.js';
 import type { StatementId } from './statements.schema.js';
@@ -117,10 +118,39 @@ export interface KeyRow {
 const selectKeys = statement<KeyRow>(
   'statement_key.list',
   `SELECT key_id AS "keyId", public_key AS "publicKey", created_at AS "createdAt", retired_at AS "retiredAt"
-     FROM statement_key ORDER BY created_at DESC LIMIT 100`,
+     FROM statement_key ORDER BY created_at DESC, key_id DESC LIMIT $1`,
 );
 
 /** Keys that sign, or signed; the same for all tenants. */
-export function listKeys({ client }: Acting): Promise<KeyRow[]> {
-  return run(client, selectKeys);
+export function listKeys({ client }: Acting, limit: number): Promise<KeyRow[]> {
+  return run(client, selectKeys, [limit]);
+}
+
+const lockRows = statement(
+  'statement_key.lock',
+  `SELECT pg_advisory_xact_lock(hashtextextended('statement keys', 0))`,
+);
+
+/** Rotations follow each other. */
+export async function lockKeys({ client }: Acting): Promise<void> {
+  await run(client, lockRows);
+}
+
+const retireRows = statement(
+  'statement_key.retire',
+  `UPDATE statement_key SET retired_at = $1 WHERE retired_at IS NULL`,
+);
+
+/** Waits for the statement that is being signed. */
+export async function retireKeys({ client, at }: Acting): Promise<void> {
+  await run(client, retireRows, [at]);
+}
+
+const insertRow = statement(
+  'statement_key.insert',
+  `INSERT INTO statement_key (key_id, public_key, private_key, created_at) VALUES ($1, $2, $3, $4)`,
+);
+
+export async function insertKey({ client, at }: Acting, key: NewStatementKey): Promise<void> {
+  await run(client, insertRow, [key.keyId, key.publicKey, key.privateSealed, at]);
 }

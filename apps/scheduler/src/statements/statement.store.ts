@@ -119,10 +119,15 @@ export interface KeyRow {
   privateKey: Buffer;
 }
 
+export const hasKey = statement<{ keyId: string }>(
+  'statement_key.has',
+  'SELECT key_id AS "keyId" FROM statement_key WHERE retired_at IS NULL LIMIT 1',
+);
+
 export const findKey = statement<KeyRow>(
   'statement_key.find',
   `SELECT key_id AS "keyId", public_key AS "publicKey", private_key AS "privateKey" FROM statement_key
-   WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1`,
+   WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1 FOR SHARE`,
 );
 
 export const insertKey = statement<Record<string, never>>(
