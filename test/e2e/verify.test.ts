@@ -65,7 +65,7 @@ test('a tenant’s export verifies and shows only digests of others', () => {
   expect(bytes.includes(Buffer.from(other.tenantId.replaceAll('-', ''), 'hex'))).toBe(false);
 });
 
-test('an export with one flipped byte names the slice', () => {
+test('an export with one flipped byte names the slice [R1-04]', () => {
   const file = join(scratch, 'ledger.export');
   const bytes = readFileSync(file);
   const at = bytes.indexOf(Buffer.from(customer.subscriptionId.replaceAll('-', ''), 'hex'));
@@ -76,7 +76,7 @@ test('an export with one flipped byte names the slice', () => {
   expect(text).toContain(`slice of tenant ${customer.tenantId}`);
 });
 
-test('one flipped byte of a stored slice is named', async () => {
+test('one flipped byte of a stored slice is named [R1-04]', async () => {
   const { rows } = await world.sql.query<{ epoch: number; seq: bigint; partition: string }>(
     `SELECT epoch, seq, tableoid::regclass::text AS partition FROM ledger_slice WHERE tenant_id = $1 ORDER BY epoch, seq LIMIT 1`,
     [customer.tenantId],

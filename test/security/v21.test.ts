@@ -96,7 +96,7 @@ describe('V21 allow-list', async () => {
   };
 
   test.each(sensitive.map((route) => [`${route.method} ${route.path}`, route] as const))(
-    '%s is refused from any address that is not listed, and not from one that is',
+    '%s is refused from any address that is not listed, and not from one that is [R2-06]',
     async (_name, route) => {
       for (const ip of [
         '192.0.3.1',

@@ -70,7 +70,7 @@ describe('V38 forwarded headers, nobody in between', () => {
   });
   afterAll(() => direct.close());
 
-  test('direct: 200 and more headers that name an admin’s address change nothing', async () => {
+  test('direct: 200 and more headers that name an admin’s address change nothing [R2-06]', async () => {
     expect(variants.length).toBeGreaterThan(200);
     for (const header of variants)
       expect((await post(direct, owner, [header])).body, header).toMatchObject(isRefused);
@@ -103,7 +103,7 @@ describe('V38 forwarded headers, behind a proxy', () => {
   });
   afterAll(() => behind.close());
 
-  test('behind a proxy: the right-most address that is no proxy counts, what stands left of it was written by anybody', async () => {
+  test('behind a proxy: the right-most address that is no proxy counts, what stands left of it was written by anybody [R2-06]', async () => {
     const to = (forwarded: string): ReturnType<typeof rawRequest> =>
       post(behind, proxied, [`X-Forwarded-For: ${forwarded}`]);
     for (const forwarded of [

@@ -166,7 +166,7 @@ describe('derived state', () => {
     expect(await total()).toBe(sealed());
   });
 
-  it('is exactly once when two collectors take streams from each other under load', async () => {
+  it('is exactly once when two collectors take streams from each other under load [R1-20]', async () => {
     const pair = [
       await collect({ flushMs: 20, metersFlushMs: 60 }),
       await collect({ flushMs: 30, metersFlushMs: 50 }),

@@ -16,7 +16,18 @@ let running: RunningCollector;
 let node: TestNode;
 let nextNode = 0;
 
-const NODES = 40;
+const NODES = 60;
+
+/** A small seeded generator (mulberry32). */
+function seeded(from: number): () => number {
+  let state = from;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
 
 beforeAll(async () => {
   db = await testDatabase();
@@ -98,7 +109,7 @@ async function refused(code: string, send: () => Promise<void>): Promise<void> {
 }
 
 describe('a stream', () => {
-  it('stores frames and counts them once, also when each is sent three times', async () => {
+  it('stores frames and counts them once, also when each is sent three times [R1-03]', async () => {
     const before = await counted(0, 0);
     const opened = await node.open(running.address);
     expect(opened).toMatchObject({ epoch: 1, nextSeq: 1n, window: 8, baselinesNeeded: true });
@@ -135,6 +146,51 @@ describe('a stream', () => {
     expect((await stored()).frames).toBe(4);
   });
 
+  it('takes frames in order whatever order, loss and repetition they come in [R1-02]', async () => {
+    for (const drawn of [1, 2, 3, 4, 5, 6, 7, 8]) {
+      await node.close();
+      node = testNode(seed, nextNode++, trust);
+      const random = seeded(drawn);
+      const before = await counted(1, 2);
+      await node.open(running.address);
+      const frames = Array.from({ length: 12 }, (_, i) =>
+        node.journal.seal([use(1, 2, 2n ** BigInt(i), 0n)]),
+      );
+      const sent = new Set<number>();
+      let acknowledged = 0;
+      const expectedNext = (): number =>
+        node.responses.reduce((next, { message }) => {
+          if (message?.$case === 'accepted' && !message.value.duplicate) return Number(message.value.seq) + 1;
+          return next;
+        }, 1);
+      for (let round = 0; acknowledged < frames.length; round++) {
+        // Some of what is not acknowledged, shuffled, some of it twice; one in three is lost.
+        const batch = frames
+          .slice(Math.max(0, acknowledged - 1), acknowledged + 4)
+          .flatMap((frame) => (random() < 0.3 ? [frame, frame] : [frame]))
+          .filter(() => round % 4 === 3 || random() > 1 / 3)
+          .map((frame) => ({ frame, at: random() }))
+          .sort((a, b) => a.at - b.at);
+        const told = node.responses.length;
+        for (const { frame } of batch) await node.send(frame);
+        if (batch.length > 0) await node.until(() => node.responses.length > told);
+        // What is asked for is the first number that never came, or one before it: never one behind a hole.
+        for (const { frame } of batch) sent.add(Number(frame.seq));
+        const missing = frames.findIndex((_, i) => !sent.has(i + 1)) + 1 || frames.length + 1;
+        for (const { message } of node.responses.slice(told))
+          if (message?.$case === 'expected') expect(Number(message.value.seq)).toBeLessThanOrEqual(missing);
+        expect(expectedNext()).toBeLessThanOrEqual(missing);
+        acknowledged = expectedNext() - 1;
+      }
+      const accepted = node.responses.flatMap(({ message }) =>
+        message?.$case === 'accepted' && !message.value.duplicate ? [Number(message.value.seq)] : [],
+      );
+      expect(accepted, `seed ${drawn}`).toEqual(frames.map((_, i) => i + 1));
+      expect((await stored()).frames).toBe(12);
+      expect((await counted(1, 2)).up - before.up).toBe(2n ** 12n - 1n);
+    }
+  });
+
   it('takes a large frame in parts', async () => {
     await node.open(running.address);
     const frame = node.journal.seal([use(0, 0, 5n, 5n)]);
@@ -149,7 +205,7 @@ describe('a stream', () => {
     await node.acknowledge(1n);
   });
 
-  it('freezes when another frame comes with a number that was accepted', async () => {
+  it('freezes when another frame comes with a number that was accepted [R1-03]', async () => {
     await node.open(running.address);
     const first = node.journal.seal([use(0, 0, 1n, 1n)], { dry: true });
     const other = node.journal.seal([use(0, 0, 2n, 2n)], { dry: true });
@@ -177,7 +233,7 @@ describe('a stream', () => {
     await node.open(running.address, { seq: 1n, digest: first.link, epoch: 1 });
   });
 
-  it('is closed for the older connection when a newer one of the node opens', async () => {
+  it('is closed for the older connection when a newer one of the node opens [R1-20]', async () => {
     await node.open(running.address);
     const second = testNode(seed, nextNode - 1, trust);
     await second.open(running.address);
@@ -285,7 +341,7 @@ describe('a frame is refused', () => {
     return refused('frame_malformed', () => node.send({ ...frame, seq: 9n }));
   });
 
-  it('when it is too large', async () => {
+  it('when it is too large [R1-16]', async () => {
     const before = await stored();
     const frame = node.journal.seal([use(0, 0, 1n, 1n)]);
     const data = Buffer.alloc(1024 * 1024);

@@ -67,7 +67,7 @@ test(
 );
 
 test(
-  '503: more hashes than the queue holds are refused at once, with a time to come back',
+  '503: more hashes than the queue holds are refused at once, with a time to come back [R2-07]',
   { timeout: HASHING_MS },
   async () => {
     clock.advance(600_000);
@@ -86,7 +86,7 @@ test(
   },
 );
 
-test('401: an access token ends after 15 minutes and the leeway', async () => {
+test('401: an access token ends after 15 minutes and the leeway [R2-03]', async () => {
   const { accountId, tenantId, familyId } = person;
   const { AccessTokens } = await import('../src/auth/access-token.js');
   const token = await world.app.get(AccessTokens).issue(accountId, tenantId, familyId);
@@ -157,7 +157,7 @@ test('tokens of two people never change places in the cache of verified ones', a
   });
 });
 
-test('a refresh token has one child however many ask for it at once, and its reuse ends the family', async () => {
+test('a refresh token has one child however many ask for it at once, and its reuse ends the family [R2-03]', async () => {
   clock.advance(600_000);
   const first = (await signIn()).body;
   const answers = await Promise.all(Array.from({ length: 50 }, () => refresh(first['refreshToken'])));
@@ -175,7 +175,7 @@ test('a refresh token has one child however many ask for it at once, and its reu
   expect((await me(third['accessToken'])).body).toMatchObject({ status: 401 });
 });
 
-test('the direct parent too is refused when its grace is over', async () => {
+test('the direct parent too is refused when its grace is over [R2-03]', async () => {
   const first = (await signIn()).body;
   const second = (await refresh(first['refreshToken'])).body;
   clock.advance(10_001);

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { Controller, Get } from '@nestjs/common';
@@ -5,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { registeredStatements } from '@penstock/db/statement';
 import { createPool } from '@penstock/db/pool';
 import { AppModule, controllers } from '../src/app.module.js';
+import { homePage } from '../src/http/home.page.js';
 import { routesOf } from '../src/http/routes.js';
 import { createWorld, type Person, type World } from './world.js';
 
@@ -31,6 +33,25 @@ test('a route without a declared permission keeps the process from starting', ()
   expect(() => AppModule.with(world.context, [...controllers, Undeclared])).toThrow(
     'Undeclared.everything declares no permission',
   );
+});
+
+test('the root is a page of ours that runs nothing, leads to the reference and tells nothing of this installation', async () => {
+  const answer = await world.ask('GET', '/');
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+  const policy = answer.headers.get('content-security-policy') ?? '';
+  const style = /<style>([^]*)<\/style>/.exec(answer.text)?.[1] ?? '';
+  expect(policy).toContain(`style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'`);
+  expect(policy).toContain(`default-src 'none'`);
+  expect(policy).not.toMatch(/script-src|connect-src|unsafe/);
+  expect(answer.text).not.toMatch(/<script|src=|https?:/);
+  expect(answer.text).toContain('./penstock login');
+  const links = [...answer.text.matchAll(/href="([^"]+)"/g)].map((match) => match[1] ?? '');
+  expect(links).toEqual(['api/v1/reference', 'api/v1/openapi.json']);
+  for (const link of links) expect((await world.ask('GET', `/${link}`)).status).toBe(200);
+  // The same for who is signed in, and before and after there is an owner: it is made when the program is loaded.
+  expect((await world.ask('GET', '/', { as: admin })).text).toBe(answer.text);
+  expect(answer.text).toBe(homePage.html);
 });
 
 test('without a token every guarded route answers 401 and nothing else', async () => {
@@ -109,7 +130,23 @@ test('404: paths that only look like ours', async () => {
   expect((await world.ask('TRACE', '/api/v1/plans').catch(() => ({ status: 404 }))).status).toBe(404);
 });
 
-test('413: a body over 1 MiB; 415: any other content type', async () => {
+test('413 at the first line of a body that says it is too large: nothing of it is waited for [R1-16]', async () => {
+  for (const length of ['1048577', '1000000000', '99999999999999']) {
+    const socket = connect(Number(new URL(world.url).port), '127.0.0.1');
+    const head = ['POST /api/v1/node-groups HTTP/1.1', 'host: 127.0.0.1', 'content-type: application/json'];
+    head.push(
+      `authorization: Bearer ${admin.token}`,
+      `content-length: ${length}`,
+      'connection: close',
+      '',
+      '',
+    );
+    socket.write(head.join('\r\n'));
+    expect(await text(socket), length).toMatch(/^HTTP\/1\.1 413 /);
+  }
+});
+
+test('413: a body over 1 MiB; 415: any other content type [R1-16]', async () => {
   const large = await world.ask('POST', '/api/v1/node-groups', {
     as: admin,
     body: { name: 'x'.repeat(1024 * 1024) },
@@ -142,6 +179,49 @@ test('every answer has a request id of version 4, ours or the caller’s, and th
     ...{ 'referrer-policy': 'no-referrer' },
   });
   expect(answer.headers.get('server')).toBeNull();
+});
+
+test('a request id of anybody’s that is no UUID v4 is replaced, whatever it is [R2-25]', async () => {
+  const v4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+  const foreign = [
+    ...['', ' ', '1', 'null', '00000000-0000-0000-0000-000000000000', '018f0000-0000-7000-8000-0000000000ff'],
+    ...[
+      '6ba7b810-9dad-11d1-80b4-00c04fd430c8',
+      '7c9e6679-7425-40de-044b-e07fc1f90ae7',
+      '<script>',
+      '{"a":1}',
+    ],
+    ...[
+      '7c9e6679-7425-40de-944b-e07fc1f90ae7 x',
+      '7c9e6679-7425-40de-944b-e07fc1f90ae7,1',
+      'x'.repeat(8_000),
+    ],
+  ];
+  for (const value of foreign) {
+    const answer = await world.ask('GET', '/api/v1/plans', { headers: { 'x-request-id': value } });
+    const id = answer.headers.get('x-request-id') ?? '';
+    expect(id, value).toMatch(v4);
+    expect(id, value).not.toBe(value);
+    expect(answer.body['request_id'], value).toBe(id);
+  }
+  // Two of them, a line break in it, and one of 200 kB: refused or replaced, never shown again.
+  const raw = async (header: string): Promise<string> => {
+    const socket = connect(Number(new URL(world.url).port), '127.0.0.1');
+    socket.write(`GET /api/v1/setup HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n${header}\r\n\r\n`);
+    return text(socket).catch(() => '');
+  };
+  const given = '7c9e6679-7425-40de-944b-e07fc1f90ae7';
+  for (const header of [
+    `x-request-id: ${given}\r\nx-request-id: ${given.replace('7c', '8c')}`,
+    `x-request-id: ${given}\n planted: yes`,
+    `x-request-id: a\rplanted: yes`,
+    `x-request-id: ${'x'.repeat(200_000)}`,
+  ]) {
+    const answer = await raw(header);
+    expect(answer, header.slice(0, 80)).not.toMatch(/planted|x{40}/);
+    const [, id] = /x-request-id: (.*)\r\n/i.exec(answer) ?? [];
+    if (id !== undefined) expect(id, header.slice(0, 80)).toMatch(v4);
+  }
 });
 
 test('a malformed request line is answered without a stack', async () => {

@@ -265,7 +265,7 @@ test('a device is renamed, and its key replaced by the customer’s or by ours',
   ).toBe(publicKey);
 });
 
-test('erasing forgets names and references, of a tombstone too, and no figure changes', async () => {
+test('erasing forgets names and references, of a tombstone too, and no figure changes [R3-18]', async () => {
   const id = (await create({ name: 'Jane Roe', externalRef: 'crm/jane' }))['subscriptionId'];
   await make(world, operator, at(id, '/devices'), { name: 'Jane’s phone' });
   await world.sql(

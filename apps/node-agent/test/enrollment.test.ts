@@ -107,7 +107,7 @@ async function isLetIn(enrollment: Enrollment): Promise<boolean> {
 const identityPath = (...parts: string[]): string => join(agentDir, 'identity', ...parts);
 
 describe('enrolment', () => {
-  test('makes an identity that is let in, with files that only the agent can read', async () => {
+  test('makes an identity that is let in, with files that only the agent can read [R1-12]', async () => {
     const enrollment = await openIdentity(options(await joinToken()));
     expect(enrollment.currentIdentity().nodeId).toBe(node.nodeId);
     expect(enrollment.currentIdentity().serial).toHaveLength(16);
@@ -216,7 +216,7 @@ describe('renewal', () => {
     return { enrollment, renewal, clock, seen };
   }
 
-  test('begins at half life, give or take a tenth', () => {
+  test('begins at half life, give or take a tenth [R2-12]', () => {
     const identity = { notBefore: new Date(0), notAfter: new Date(24 * HOUR_MS) };
     const at = (hours: number, jitter: number): string => nextStep(identity, hours * HOUR_MS, jitter);
     expect([at(11.9, 0), at(12, 0)]).toEqual(['nothing', 'renew']);
@@ -225,7 +225,7 @@ describe('renewal', () => {
     expect([at(23.99, 0), at(24, 0), at(400, 0)]).toEqual(['renew', 'reattest', 'reattest']);
   });
 
-  test('swaps key and certificate together and is let in with the new pair', async () => {
+  test('swaps key and certificate together and is let in with the new pair [R2-12]', async () => {
     const { enrollment, renewal, clock, seen } = await running();
     const before = enrollment.currentIdentity();
     await renewal.tick();

@@ -392,7 +392,7 @@ it('nodes that come back all at once are admitted bit by bit, and every one of t
 });
 
 describe('the lease', () => {
-  it('a newer stream of the same node ends the older, in this process and in another', async () => {
+  it('a newer stream of the same node ends the older, in this process and in another [R1-20]', async () => {
     const { tenantId, planId, nodeId, agent } = await place();
     const other = await world.scheduler();
     const second = await world.agent(other, nodeId);
@@ -412,7 +412,7 @@ describe('the lease', () => {
     await world.stop(other);
   });
 
-  it('under an older fence no revision, proof or settlement is written', async () => {
+  it('under an older fence no revision, proof or settlement is written [R1-20]', async () => {
     const { tenantId, planId, nodeId, agent } = await place();
     const sub = await world.subscribe(tenantId, planId);
     await eventually(async () => (await world.orders(sub))[0]?.state === 'confirmed');

@@ -159,7 +159,7 @@ function malleated(certificate: Buffer): Buffer {
 }
 
 describe('a new certificate', () => {
-  test('is a client certificate of one node for 24 h, from five minutes ago, and stands in the database', async () => {
+  test('is a client certificate of one node for 24 h, from five minutes ago, and stands in the database [R2-12, R1-28]', async () => {
     const node = await enrolled();
     const leaf = new X509Certificate(node.leaf);
     expect(leaf.subjectAltName).toBe(`URI:spiffe://${TRUST_DOMAIN}/node/${node.nodeId}`);
@@ -302,7 +302,7 @@ describe('revocation', () => {
     return callUnary(client, client.revokeNode, { nodeId, reason });
   };
 
-  test('ends the stream within 5 s, kills every certificate and token, and leaves the neighbour alone [V27]', async () => {
+  test('ends the stream within 5 s, kills every certificate and token, and leaves the neighbour alone [V27, R2-12]', async () => {
     const [node, neighbour] = [await enrolled(), await enrolled()];
     const next = await renewed(node);
     const [theirs, mine] = [await streaming(neighbour), await streaming(next)];

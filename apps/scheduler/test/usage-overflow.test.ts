@@ -76,7 +76,7 @@ async function refuse(table: string, tenantId: string): Promise<() => Promise<un
 }
 
 describe('usage beyond 2^63 − 1 bytes', () => {
-  it('in a day saturates, is told, and stops nobody’s days', async () => {
+  it('in a day saturates, is told, and stops nobody’s days [R1-19]', async () => {
     await use(bad, newId(), '2026-04-10T01:00:00Z', MAX);
     const [row] = await world.query<{ subscription_id: string }>(
       'SELECT subscription_id FROM usage_hour WHERE tenant_id = $1',
@@ -92,7 +92,7 @@ describe('usage beyond 2^63 − 1 bytes', () => {
     expect((await rollUsage(deps, { everything: true })).days).toBe(0);
   });
 
-  it('in a month saturates, is told, and every tenant’s statement is closed, the next month’s too [V48]', async () => {
+  it('in a month saturates, is told, and every tenant’s statement is closed, the next month’s too [V48, R1-19]', async () => {
     const subscription = newId();
     await use(bad, subscription, '2026-04-10T01:00:00Z', MAX - 10n);
     await use(bad, subscription, '2026-05-10T01:00:00Z', 7n);

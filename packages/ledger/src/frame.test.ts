@@ -185,7 +185,7 @@ describe('refusals', () => {
     });
   });
 
-  test('a frame above the largest is refused before it is looked at', () => {
+  test('a frame above the largest is refused before it is looked at [R1-16]', () => {
     expect(() => decodeFrame(Buffer.alloc(FRAME_BYTES_MAX + 1))).toThrow(
       expect.objectContaining({ code: 'frame_too_large' }) as Error,
     );
@@ -290,7 +290,7 @@ describe('golden vectors of version 1', () => {
     lostDigest: filled(0xa0, 32),
   };
 
-  test('a data frame', () => {
+  test('a data frame [R1-04]', () => {
     const headerBytes = encodeHeader(data, 1);
     expect(headerBytes.toString('hex')).toMatchInlineSnapshot(
       `"00010100404142434445464748494a4b4c4d4e4f00000003000000000000004d0000018bcfe5680000001388505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f0001000101010000018bcfe56be80000018bcfe56fd0"`,

@@ -241,7 +241,7 @@ describe('a stream as it was sealed', () => {
 });
 
 describe('a change', () => {
-  test('of any byte of a stored slice names that slice', async () => {
+  test('of any byte of a stored slice names that slice [R1-04]', async () => {
     const { frames } = chainOf(4);
     for (let f = 0; f < frames.length; f++) {
       for (const s of [0, 1]) {
@@ -261,7 +261,7 @@ describe('a change', () => {
     }
   });
 
-  test('of a slice’s digest, link or counts names that slice', async () => {
+  test('of a slice’s digest, link or counts names that slice [R1-04]', async () => {
     const { frames } = chainOf(3);
     for (const edit of [
       (slice: StoredSlice) => slice.digest.writeUInt8(slice.digest.readUInt8(3) ^ 1, 3),
@@ -279,7 +279,7 @@ describe('a change', () => {
     }
   });
 
-  test('of any byte of a header, of the signature or of the stored digest names that frame', async () => {
+  test('of any byte of a header, of the signature or of the stored digest names that frame [R1-04]', async () => {
     const { frames } = chainOf(4);
     const length = frames[2]?.header.length ?? 0;
     for (let at = 20; at < length; at++) {

@@ -212,7 +212,7 @@ const bad: Record<string, () => Promise<TestIdentity>> = {
   'short serial': () => trust.node(nodeId, { serial: Buffer.from([0x41]) }),
 };
 
-describe('a connection is refused with', () => {
+describe('a connection is refused with [R2-02]', () => {
   test('no certificate', async () => {
     expect((await call(null))?.code).toBe(14);
     expect(served).toBe(0);
@@ -232,7 +232,7 @@ describe('a connection is refused with', () => {
   });
 });
 
-describe('a certificate carried by the edge is refused with', () => {
+describe('a certificate carried by the edge is refused with [R2-02]', () => {
   test.each(Object.keys(bad))('%s', async (name) => {
     const before = served;
     const error = await call(caddy, carried(await bad[name]!()));
@@ -264,7 +264,7 @@ describe('the right ones are served', () => {
   test('a service on the list', async () => {
     expect(await call(await trust.service('control-api'))).toBeNull();
   });
-  test('but not a service that is not on it, nor the edge for itself', async () => {
+  test('but not a service that is not on it, nor the edge for itself [R2-02]', async () => {
     expect((await call(await trust.service('collector')))?.details).toBe('forbidden');
     expect((await call(caddy))?.details).toBe('forbidden');
   });

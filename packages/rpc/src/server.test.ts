@@ -186,7 +186,7 @@ describe('streams', () => {
     expect(written).toBeLessThan(1000);
   });
 
-  test('a message above the bound is refused', async () => {
+  test('a message above the bound is refused [R1-16]', async () => {
     const { address } = await usageServer(
       { ingest: async (stream) => void (await drain(stream)) },
       { maxMessageBytes: 10_000 },
@@ -294,7 +294,7 @@ describe('identity', () => {
     expect((await failure(drain(openBidi((m, o) => third.ingest(m, o))))).code).toBe('unavailable');
   });
 
-  test('TLS 1.2 and HTTP/1.1 are not spoken', async () => {
+  test('TLS 1.2 and HTTP/1.1 are not spoken [R1-28]', async () => {
     const { address } = await usageServer({});
     const { tls } = await trust.node(nodeId);
     const port = Number(address.split(':')[1]);
@@ -350,7 +350,7 @@ describe('unary calls', () => {
     return client;
   }
 
-  test('need a deadline of at most 30 s', async () => {
+  test('need a deadline of at most 30 s [R1-22]', async () => {
     const client = await identityEdge();
     const request = { joinToken: '', csr: Buffer.alloc(0) };
     const without = await new Promise<string | undefined>((resolve) =>
@@ -370,7 +370,7 @@ describe('unary calls', () => {
 });
 
 describe('a server does not start', () => {
-  test('when a method has no list of allowed peers', async () => {
+  test('when a method has no list of allowed peers [R2-02]', async () => {
     await expect(usageServer({}, { allow: { [usagePaths.ingest.path]: ['node'] } })).rejects.toThrow(
       /Baselines has no list/,
     );
@@ -384,7 +384,7 @@ describe('a server does not start', () => {
     const services = [[UsageServiceService, { ingest: bidi(() => Promise.resolve()) }]] as const;
     await expect(usageServer({}, { services })).rejects.toThrow(/Baselines has no implementation/);
   });
-  test('when others can read the key, or the key is another', async () => {
+  test('when others can read the key, or the key is another [R1-12]', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'penstock-tls-'));
     cleanups.push(() => rmSync(directory, { recursive: true }));
     const files = writeTlsFiles(directory, await trust.service('collector'));

@@ -85,7 +85,7 @@ describe('readings', () => {
     expect(book.size).toBe(3);
   });
 
-  test('at the end of what can be stored they stop growing and are told [V48]', () => {
+  test('at the end of what can be stored they stop growing and are told [V48, R1-19]', () => {
     const book = new MeterBook();
     expect(book.observe(XRAY, [reading(0, 1, BYTES_MAX + 5n, 1n)], tenantOf).saturated).toBe(1);
     expect(book.observe(XRAY, [reading(0, 1, BYTES_MAX + 9n, 2n)], tenantOf)).toMatchObject({

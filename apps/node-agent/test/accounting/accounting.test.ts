@@ -1,8 +1,21 @@
 // The node's accounting as main.ts uses it, against a collector over real gRPC whose line breaks in every way, with a
 // journal in a real directory: every byte arrives exactly once.
-import { mkdtemp, readdir, rm, stat, writeFile, chmod, mkdir } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  rm,
+  stat,
+  writeFile,
+  type FileHandle,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '@penstock/domain/clock';
 import { idBytes, newId, type NodeId, type SubscriptionId, type TenantId } from '@penstock/domain/ids';
@@ -11,6 +24,8 @@ import { noFaults, startCollector, type CollectorServer, type Faults } from './c
 import { seeded } from './crashing-files.js';
 import { ModelLedger, testIdentity } from './model-ledger.js';
 import { silent, SimEngine } from './sim-node.js';
+
+const run = promisify(execFile);
 
 let directory: string;
 let nodeId: NodeId;
@@ -188,7 +203,7 @@ describe('the journal on disk', () => {
     expect(ledger.verifier.report.gaps).toEqual([]);
   });
 
-  test('files are 0600 in a directory 0700', async () => {
+  test('files are 0600 in a directory 0700 [R1-12]', async () => {
     subscribe(1).forEach((id) => engine.move(id, 1n, 1n));
     const accounting = await agent();
     accounting.start();
@@ -211,7 +226,7 @@ describe('the journal on disk', () => {
     expect((await readdir(directory)).filter((name) => name.endsWith('.wal')).length).toBeLessThanOrEqual(3);
   });
 
-  test('two agents cannot use one journal', async () => {
+  test('two agents cannot use one journal [R1-20]', async () => {
     await agent();
     await expect(agent()).rejects.toThrow(/ERR_WAL_DIR_UNUSABLE.*another agent/);
   });
@@ -222,7 +237,7 @@ describe('the journal on disk', () => {
     await agent();
   });
 
-  test('a directory open to others, a file in its place, a place that cannot be made: one clear sentence', async () => {
+  test('a directory open to others, a file in its place, a place that cannot be made: one clear sentence [R1-11]', async () => {
     await mkdir(directory, { mode: 0o700 });
     await chmod(directory, 0o755);
     await expect(agent()).rejects.toMatchObject({
@@ -234,6 +249,43 @@ describe('the journal on disk', () => {
     await expect(agent()).rejects.toThrow('ERR_WAL_DIR_UNUSABLE');
     await expect(agent({ directory: join(directory, 'below') })).rejects.toThrow('ERR_WAL_DIR_UNUSABLE');
     await expect(agent({ directory: '/proc/penstock' })).rejects.toThrow('ERR_WAL_DIR_UNUSABLE');
+  });
+
+  test.runIf(process.getuid?.() === 0)(
+    'a directory of somebody else, and one on a read-only file system (as root) [R1-11]',
+    async () => {
+      await mkdir(directory, { mode: 0o700 });
+      await chown(directory, 65_534, 65_534);
+      await expect(agent()).rejects.toMatchObject({
+        code: 'failed_precondition',
+        message: expect.stringMatching(/ERR_WAL_DIR_UNUSABLE.*belongs to uid 65534/) as string,
+      });
+      await chown(directory, 0, 0);
+      await run('mount', ['-t', 'tmpfs', '-o', 'ro,mode=0700', 'tmpfs', directory]);
+      try {
+        await expect(agent()).rejects.toThrow(/ERR_WAL_DIR_UNUSABLE.*cannot be written and synced \(EROFS\)/);
+      } finally {
+        await run('umount', [directory]);
+      }
+      await agent();
+    },
+  );
+
+  test.each(['EIO', 'ENOSYS'])('a directory whose files cannot be synced (%s) [R1-11]', async (code) => {
+    const probe = await open(directory.concat('-probe'), 'w');
+    const handles = Object.getPrototypeOf(probe) as FileHandle;
+    await probe.close();
+    await rm(directory.concat('-probe'));
+    // What a disk that fails, or a file system without fsync, answers.
+    const failure = (): Promise<never> => Promise.reject(Object.assign(new Error(code), { code }));
+    const spies = [vi.spyOn(handles, 'sync'), vi.spyOn(handles, 'datasync')];
+    for (const spy of spies) spy.mockImplementation(failure);
+    try {
+      await expect(agent()).rejects.toThrow(`cannot be written and synced (${code})`);
+    } finally {
+      for (const spy of spies) spy.mockRestore();
+    }
+    await agent();
   });
 });
 

@@ -77,7 +77,7 @@ async function restartAndSettle({ node, ledger, random }: Scene): Promise<void> 
 
 describe('a damaged record', () => {
   for (const [what, damage] of Object.entries(damages)) {
-    test(`${what}: each record in turn; the others replay and totals are exact`, async () => {
+    test(`${what}: each record in turn; the others replay and totals are exact [R1-13]`, async () => {
       let gaps = 0;
       const count = places((await scene(1, 14, 4, 2)).node.files).length;
       expect(count).toBeGreaterThan(14);
@@ -294,7 +294,7 @@ describe('lost state', () => {
 });
 
 describe('a full disk', () => {
-  test('stretches the window, keeps serving, and is exact when there is room again', async () => {
+  test('stretches the window, keeps serving, and is exact when there is room again [R1-15]', async () => {
     const one = await scene(12, 3, 3);
     one.node.files.spaceBytes = 40_000;
     let failures = 0;
@@ -308,7 +308,7 @@ describe('a full disk', () => {
     expect(one.ledger.totals).toEqual(one.node.total);
   });
 
-  test('a full journal refuses frames but not those before a removal, and no byte is lost', async () => {
+  test('a full journal refuses frames but not those before a removal, and no byte is lost [R1-15]', async () => {
     const node = new SimNode(new CrashingFiles(seeded(13)), nodeId, 40);
     node.capBytes = 256 * 1024;
     const ledger = new ModelLedger(nodeId);

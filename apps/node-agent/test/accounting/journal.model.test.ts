@@ -189,7 +189,7 @@ describe('the journal over a disk that loses power', () => {
     );
   }, 120_000);
 
-  test('a power cut at every single operation of a long run loses nothing that was sealed', async () => {
+  test('a power cut at every single operation of a long run loses nothing that was sealed [R1-10]', async () => {
     const random = seeded(20);
     const steps: Step[] = [];
     for (let i = 0; i < 36; i++) {

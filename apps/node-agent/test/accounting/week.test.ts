@@ -25,7 +25,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-test('seven days without a collector: nothing lost, 64 MB, sent in minutes', async () => {
+test('seven days without a collector: nothing lost, 64 MB, sent in minutes [G2]', async () => {
   const clock = new FakeClock();
   const files = await openDiskFiles(join(directory, 'journal'));
   const open = (): Promise<Wal> =>

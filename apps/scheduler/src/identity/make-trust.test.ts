@@ -61,7 +61,7 @@ async function nodeIsTrusted(): Promise<void> {
   expect(ca.chainOf(der, leaf)).toHaveLength(2);
 }
 
-test('the first run makes everything, the second nothing', async () => {
+test('the first run makes everything, the second nothing [R1-28]', async () => {
   expect(await run()).toEqual(['root', 'issuing-1', 'scheduler', 'control-api']);
   expect(await run()).toEqual([]);
   const leaf = leafOf('scheduler');
@@ -77,7 +77,7 @@ test('the first run makes everything, the second nothing', async () => {
   expect(readFileSync(filesOf('scheduler').certFile, 'utf8').endsWith(root)).toBe(true);
 });
 
-test('keys are 0600, directories 0700', async () => {
+test('keys are 0600, directories 0700 [R1-12]', async () => {
   await run();
   for (const name of readdirSync(dir, { recursive: true, encoding: 'utf8' })) {
     const entry = statSync(join(dir, name));
@@ -87,7 +87,7 @@ test('keys are 0600, directories 0700', async () => {
   }
 });
 
-test('a certificate is minted again past half life, for a new name, and when it is damaged', async () => {
+test('a certificate is minted again past half life, for a new name, and when it is damaged [R2-12]', async () => {
   await run();
   const first = leafOf('scheduler').serialNumber;
   clock.advance(14 * DAY_MS);
