@@ -1,5 +1,6 @@
-// One stack a directory. The lock names its holder's process; a holder that is gone (kill -9) loses it.
-// Called by startStack first and by its stop() last.
+// One stack a directory. The lock names its holder's process; a holder that is gone (kill -9) loses it, and one that
+// serves says where, so that whoever comes second learns it at once instead of waiting for an end that nobody wants.
+// Called by startStack first and by its stop() last, and by whoever changes the operator's configuration.
 import { link, readFile, rm } from 'node:fs/promises';
 import { AppError } from '@penstock/domain/errors';
 import { writePrivate } from './files.js';
@@ -7,10 +8,12 @@ import { identify, isAlive, type ProcessIdentity } from './identity.js';
 import { pause } from './until.js';
 import { systemClock } from '@penstock/domain/clock';
 
-/** An old stack that was told to stop gets this long. */
+/** A holder that is starting or was told to stop gets this long. */
 const waitMs = 40_000;
+/** One that serves gets this long to begin to stop: its launcher may have been killed a moment ago. */
+const servingMs = 500;
 
-const stackWait: LockWait = { everyMs: 200, busy: 'Penstock already runs on this data' };
+const stackWait: LockWait = { everyMs: 100, busy: 'Penstock already runs on this data' };
 
 export interface LockWait {
   everyMs: number;
@@ -18,16 +21,31 @@ export interface LockWait {
   busy: string;
 }
 
-/** Takes the lock; waits for a holder that is ending. Returns the function that gives it back. */
+/** What its holder says of himself: where he serves, or null when he does not or is about to end. */
+interface Holder extends ProcessIdentity {
+  address: string | null;
+}
+
+export interface Lock {
+  /** For those who come second. null: we are ending. */
+  serving(address: string | null): Promise<void>;
+  release(): Promise<void>;
+}
+
+/**
+ * Takes the lock; waits for a holder that is starting or ending. Throws conflict when he does not let go, and at once
+ * when he serves.
+ */
 export async function takeLock(
   path: string,
   onWait: (pid: number) => void,
   { everyMs, busy }: LockWait = stackWait,
-): Promise<() => Promise<void>> {
+): Promise<Lock> {
   const me = identify(process.pid);
   if (me === null) throw new AppError('internal', 'This process cannot see itself.');
   const deadline = systemClock.monotonic() + waitMs;
   const mine = `${path}.${process.pid}`;
+  let servingUntil: number | null = null;
   let told = false;
   await writePrivate(mine, JSON.stringify(me));
   try {
@@ -45,17 +63,28 @@ export async function takeLock(
         await removeDead(path, mine);
         continue;
       }
-      if (systemClock.monotonic() > deadline) {
+      const now = systemClock.monotonic();
+      servingUntil = holder.address === null ? null : (servingUntil ?? now + servingMs);
+      if (servingUntil !== null && now >= servingUntil) {
+        const where = `${busy}: ${holder.address ?? ''} (process ${holder.pid}).`;
+        throw new AppError('conflict', `${where} To end it, press Ctrl-C in its terminal.`);
+      }
+      if (now > deadline) {
         throw new AppError('conflict', `${busy} (process ${holder.pid}); stop it first.`);
       }
-      if (!told) onWait(holder.pid);
-      told = true;
+      if (!told && servingUntil === null) {
+        onWait(holder.pid);
+        told = true;
+      }
       await pause(everyMs);
     }
   } finally {
     await rm(mine, { force: true });
   }
-  return () => rm(path, { force: true });
+  return {
+    serving: (address) => writePrivate(path, JSON.stringify({ ...me, address })),
+    release: () => rm(path, { force: true }),
+  };
 }
 
 /**
@@ -81,11 +110,12 @@ async function removeDead(path: string, mine: string): Promise<void> {
   }
 }
 
-async function readHolder(path: string): Promise<ProcessIdentity | 'none' | 'unreadable'> {
+async function readHolder(path: string): Promise<Holder | 'none' | 'unreadable'> {
   try {
-    const parsed = JSON.parse(await readFile(path, 'utf8')) as Partial<ProcessIdentity>;
+    const parsed = JSON.parse(await readFile(path, 'utf8')) as Partial<Holder>;
     if (typeof parsed.pid !== 'number' || typeof parsed.started !== 'string') return 'unreadable';
-    return { pid: parsed.pid, started: parsed.started };
+    const { pid, started, address = null } = parsed;
+    return { pid, started, address: typeof address === 'string' ? address : null };
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'none' : 'unreadable';
   }

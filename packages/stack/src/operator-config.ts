@@ -66,7 +66,7 @@ export function forbidCidr(dir: string, cidr: string): Promise<OperatorConfig> {
 
 function change(dir: string, make: (config: OperatorConfig) => OperatorConfig): Promise<OperatorConfig> {
   const mine = last.then(async () => {
-    const release = await takeLock(join(dir, LOCK), () => undefined, {
+    const lock = await takeLock(join(dir, LOCK), () => undefined, {
       everyMs: LOCK_EVERY_MS,
       busy: 'another command changes the configuration',
     });
@@ -76,7 +76,7 @@ function change(dir: string, make: (config: OperatorConfig) => OperatorConfig): 
       if (after !== before) await writePrivate(join(dir, FILE), `${JSON.stringify(after, null, 2)}\n`);
       return after;
     } finally {
-      await release();
+      await lock.release();
     }
   });
   last = mine.catch(() => undefined);

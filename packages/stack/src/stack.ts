@@ -14,7 +14,7 @@ import { caddyfile } from './caddy.js';
 import { endpoints, writeEndpoints, type EdgeUrls } from './endpoints.js';
 import { makeDirectory, writePrivate } from './files.js';
 import { endLeftovers } from './leftovers.js';
-import { takeLock } from './lock.js';
+import { takeLock, type Lock } from './lock.js';
 import { rotateLog } from './logs.js';
 import { stackPaths, type StackPaths } from './paths.js';
 import { readOperatorConfig } from './operator-config.js';
@@ -49,10 +49,10 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const paths = stackPaths(options.dir, process.getuid?.() === 0);
   for (const dir of [paths.dir, paths.logs, paths.run, paths.agents, paths.secrets]) await makeDirectory(dir);
   const say = options.say ?? ((): void => undefined);
-  const release = await takeLock(paths.lockFile, (pid) =>
+  const lock = await takeLock(paths.lockFile, (pid) =>
     say(`waiting for process ${pid}, which uses this data`),
   );
-  const stack = new RunningStack(options, paths, say, release);
+  const stack = new RunningStack(options, paths, say, lock);
   try {
     await stack.start();
   } catch (error) {
@@ -87,7 +87,7 @@ class RunningStack implements Stack {
     private readonly options: StackOptions,
     readonly paths: StackPaths,
     private readonly say: (line: string) => void,
-    private readonly release: () => Promise<void>,
+    private readonly lock: Lock,
   ) {
     this.localTokenFile = join(paths.secrets, 'local-node-token');
   }
@@ -111,6 +111,7 @@ class RunningStack implements Stack {
     this.ready = true;
     this.changed();
     await this.writes;
+    await this.lock.serving(this.edges.api);
     this.watch = setInterval(() => void this.look(), watchEveryMs);
   }
 
@@ -162,6 +163,8 @@ class RunningStack implements Stack {
   async stop(): Promise<void> {
     if (this.ending) return;
     this.ending = true;
+    // Whoever starts now waits for us. A full disk keeps nobody from stopping.
+    await this.lock.serving(null).catch(() => undefined);
     if (this.watch !== null) clearInterval(this.watch);
     const named = (prefix: string): Supervised[] =>
       [...this.processes.values()].filter(({ name }) => name.startsWith(prefix));
@@ -174,7 +177,7 @@ class RunningStack implements Stack {
     // Undefined when the start failed before the database.
     await (this.postgres as PostgresServer | undefined)?.stop();
     process.off('exit', this.onExit);
-    await this.release();
+    await this.lock.release();
   }
 
   async destroy(): Promise<void> {

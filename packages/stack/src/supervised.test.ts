@@ -71,12 +71,41 @@ test('what a killed run left is found by its record and ended', async () => {
 
 test('a lock whose holder is gone is taken over, a held one is waited for', async () => {
   const file = join(dir, 'lock');
-  const release = await takeLock(file, () => undefined);
+  const held = await takeLock(file, () => undefined);
   let waited = 0;
   const second = takeLock(file, (pid) => (waited = pid));
   await until('the wait', 5_000, () => (waited === process.pid ? true : null));
-  await release();
-  await (
-    await second
-  )();
+  await held.release();
+  await (await second).release();
+});
+
+test('a holder that serves is named with its address within two seconds, and waited for when it stops', async () => {
+  const file = join(dir, 'lock-of-one-that-serves');
+  const held = await takeLock(file, () => undefined);
+  await held.serving('http://127.0.0.1:7400');
+  const waits: number[] = [];
+  const from = performance.now();
+  await expect(takeLock(file, (pid) => waits.push(pid))).rejects.toMatchObject({
+    code: 'conflict',
+    message: `Penstock already runs on this data: http://127.0.0.1:7400 (process ${process.pid}). To end it, press Ctrl-C in its terminal.`,
+  });
+  expect(performance.now() - from).toBeLessThan(2_000);
+  expect(waits).toEqual([]);
+  await held.serving(null);
+  const second = takeLock(file, (pid) => waits.push(pid));
+  await until('the wait', 5_000, () => (waits.length === 1 ? true : null));
+  await held.release();
+  await (await second).release();
+});
+
+test('one that is starting is waited for until it serves, and then named', async () => {
+  const file = join(dir, 'lock-of-one-that-starts');
+  const held = await takeLock(file, () => undefined);
+  let waited = false;
+  const second = takeLock(file, () => (waited = true));
+  const named = expect(second).rejects.toMatchObject({ code: 'conflict' });
+  await until('the wait', 5_000, () => (waited ? true : null));
+  await held.serving('http://127.0.0.1:7401');
+  await named;
+  await held.release();
 });
