@@ -60,7 +60,7 @@ export const tagMeanings: Readonly<Record<string, string>> = {
   Password: 'Changing and resetting passwords.',
   Webhooks: 'Where events of a tenant are sent.',
   Events: 'Live events of a tenant.',
-  OpenAPI: 'This document and its page.',
+  OpenAPI: 'This document and its page, and the page at the root.',
 };
 
 export const introduction = `The control plane of Penstock: tenants, plans, subscriptions, nodes and what they use.

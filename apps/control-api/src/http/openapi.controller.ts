@@ -1,12 +1,13 @@
 import { Controller, Get, Header } from '@nestjs/common';
 import { z } from 'zod';
 import { Context } from '../context.js';
+import { homePage } from './home.page.js';
 import { openApiDocument } from './openapi.js';
 import { referencePage, referencePagePolicy } from './reference.page.js';
 import { Public } from './require.decorator.js';
 import { RouteTable } from './routes.js';
 
-@Controller('api/v1')
+@Controller()
 export class OpenApiController {
   /** Text, once: neither changes while we run. */
   readonly #document: string;
@@ -18,7 +19,15 @@ export class OpenApiController {
     this.#page = referencePage(document);
   }
 
-  @Get('openapi.json')
+  @Get()
+  @Header('content-type', 'text/html; charset=utf-8')
+  @Header('content-security-policy', homePage.policy)
+  @Public({ summary: 'The page that says what this is', contentType: 'text/html' })
+  home(): string {
+    return homePage.html;
+  }
+
+  @Get('api/v1/openapi.json')
   @Header('content-type', 'application/json; charset=utf-8')
   @Public({
     summary: 'This document',
@@ -28,7 +37,7 @@ export class OpenApiController {
     return this.#document;
   }
 
-  @Get('reference')
+  @Get('api/v1/reference')
   @Header('content-type', 'text/html; charset=utf-8')
   @Header('content-security-policy', referencePagePolicy)
   @Public({ summary: 'This document as a page for people', contentType: 'text/html' })

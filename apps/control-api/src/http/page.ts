@@ -1,6 +1,6 @@
-// The shell of the few pages that control-api serves itself: one form behind a one-time link, nothing from elsewhere.
-// The link's secret stands in the URL's fragment, which no browser sends to any server; the page takes it out of the
-// address bar at once. Style and script are named to the browser by their hashes.
+// The shell of the few pages that control-api serves itself: forms behind one-time links, and the root; nothing from
+// elsewhere. The link's secret stands in the URL's fragment, which no browser sends to any server; the page takes it out
+// of the address bar at once. Style and script are named to the browser by their hashes.
 import { createHash } from 'node:crypto';
 
 const style = `
@@ -16,6 +16,11 @@ main { width: 100%; max-width: 440px; background: var(--card); border: 1px solid
 .mark { display: flex; align-items: center; gap: 10px; font-weight: 650; letter-spacing: .01em; }
 .mark svg { width: 28px; height: 28px; color: var(--gate); }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 20px 0 6px; }
+h2 { font-size: 1.05rem; margin: 24px 0 4px; }
+a { color: var(--gate); }
+pre { margin: -8px 0 20px; padding: 12px 14px; overflow-x: auto; background: var(--paper);
+  border: 1px solid var(--line); border-radius: 8px; }
+pre code { padding: 0; border: 0; background: none; }
 p { margin: 0 0 20px; color: var(--soft); }
 label { display: block; font-weight: 600; margin: 16px 0 6px; }
 small { display: block; color: var(--soft); margin-top: 4px; }
@@ -42,13 +47,12 @@ export interface Page {
 
 const sha256 = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
-/** `body` and `script` are ours: nothing of a request is ever put in. */
+/** `body` and `script` are ours: nothing of a request is ever put in. Without a script nothing may run or connect. */
 export function page(title: string, body: string, script: string): Page {
   const policy = [
     `default-src 'none'`,
     `style-src ${sha256(style)}`,
-    `script-src ${sha256(script)}`,
-    `connect-src 'self'`,
+    ...(script === '' ? [] : [`script-src ${sha256(script)}`, `connect-src 'self'`]),
     `form-action 'none'`,
     `base-uri 'none'`,
     `frame-ancestors 'none'`,
@@ -67,8 +71,7 @@ export function page(title: string, body: string, script: string): Page {
 <div class="mark"><svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round"
  aria-hidden="true"><path d="M4 3v18M20 3v18M4 6h16M8 6v8h8V6M12 6v8M6 19c2-2 4 2 6 0s4 2 6 0"/></svg>Penstock</div>
 ${body}</main>
-<script>${script}</script>
-</body>
+${script === '' ? '' : `<script>${script}</script>\n`}</body>
 </html>
 `;
   return { html, policy };
