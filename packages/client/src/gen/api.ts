@@ -15,6 +15,8 @@ export type AccessGetReply = {
     vless: { tag: string; uri: string }[];
     wireguard: { deviceId: string; deviceName: string; tag: string; conf: string }[];
   }[];
+  /** Engines of the subscription that no node of its groups offers now: there is nothing to show. */
+  missingEngines: ('xray' | 'wireguard')[];
 };
 
 export type AccountChange = { displayName: string };
@@ -189,6 +191,7 @@ export type AuthWhoamiReply = {
     | 'device.delete'
     | 'usage.read'
     | 'statement.read'
+    | 'statement_key.rotate'
     | 'enforcement.read'
     | 'event.read'
     | 'webhook.create'
@@ -1104,17 +1107,7 @@ export type Statement = {
   signature: string;
 };
 
-export type StatementKeysReply = {
-  items: {
-    keyId: string;
-    /** Ed25519, SPKI DER, base64. */
-    publicKey: string;
-    /** SHA-256 of the public key, hex: what `verify` shows. */
-    fingerprint: string;
-    createdAt: string;
-    retiredAt: string | null;
-  }[];
-};
+export type StatementKeysReply = { items: StatementRotateKeyReply[] };
 
 export type StatementPage = { items: Statement[]; nextCursor: string | null };
 
@@ -1127,6 +1120,17 @@ export type StatementPreviewReply = {
   closesAt: string;
   /** Of the statement, when there is one already. */
   statementId: string | null;
+};
+
+export type StatementRotateKeyReply = {
+  keyId: string;
+  /** Ed25519, SPKI DER, base64. */
+  publicKey: string;
+  /** SHA-256 of the public key, hex: what `verify` shows. */
+  fingerprint: string;
+  createdAt: string;
+  /** From then on it signed nothing; what it signed before stays good. */
+  retiredAt: string | null;
 };
 
 export type Subscription = {
@@ -1324,6 +1328,11 @@ export type WebhookPingReply = { deliveryId: string };
 class OpenApiApi {
   constructor(private readonly transport: Transport) {}
 
+  /** The page that says what this is. Needs no sign-in. */
+  home(options?: RequestOptions): Promise<string> {
+    return this.transport.send({ method: 'GET', path: '/', text: true, options });
+  }
+
   /** This document. Needs no sign-in. */
   get(options?: RequestOptions): Promise<OpenApiGetReply> {
     return this.transport.send({ method: 'GET', path: '/api/v1/openapi.json', options });
@@ -1412,7 +1421,7 @@ class PasswordApi {
     });
   }
 
-  /** Sets a new password with a one-time link and ends all sessions. Needs no sign-in. */
+  /** Sets a new password with a one-time link; ends all sessions, API keys and machine tokens. Needs no sign-in. */
   reset(body: PasswordResetBody, options?: MutationOptions): Promise<void> {
     return this.transport.send({ method: 'POST', path: '/api/v1/auth/reset', body, options });
   }
@@ -2173,6 +2182,7 @@ class NodesApi {
       path: '/api/v1/nodes/{nodeId}/revoke',
       params: { nodeId },
       body,
+      keyed: true,
       options,
     });
   }
@@ -2711,6 +2721,16 @@ class StatementsApi {
   /** The public keys by which statements are verified. Needs `statement.read`. */
   keys(options?: RequestOptions): Promise<StatementKeysReply> {
     return this.transport.send({ method: 'GET', path: '/api/v1/statements/keys', options });
+  }
+
+  /** Signs statements with a new key from now on; what older ones signed goes on verifying. Needs `statement_key.rotate`. */
+  rotateKey(options?: MutationOptions): Promise<StatementRotateKeyReply> {
+    return this.transport.send({
+      method: 'POST',
+      path: '/api/v1/statements/keys/rotate',
+      keyed: true,
+      options,
+    });
   }
 
   /** A month as its statement would be now, unsigned. Needs `statement.read`. */
