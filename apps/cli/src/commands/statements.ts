@@ -40,7 +40,18 @@ export function statementCommands(program: Command, context: Context): void {
     .description('the keys by which statements are verified')
     .action(async () => {
       const { items } = await context.api().request<{ items: Row[] }>('GET', '/api/v1/statements/keys');
-      printRows(context.output(), items, { keyId: 'id', fingerprint: 'fingerprint', createdAt: 'made' });
+      printRows(context.output(), items, {
+        ...{ keyId: 'id', fingerprint: 'fingerprint', createdAt: 'made', retiredAt: 'signed until' },
+      });
+    });
+  statement
+    .command('key')
+    .description('the key that signs statements')
+    .command('rotate')
+    .description('sign with a new key from now on; what older ones signed goes on verifying (platform owner)')
+    .action(async () => {
+      const key = await context.api().client.statements.rotateKey();
+      printOne(context.output(), { ...key });
     });
   statement
     .command('download <id>')
