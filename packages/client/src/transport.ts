@@ -49,6 +49,8 @@ export interface Call {
   text?: true;
   /** For the whole answer; the transport's own when left out. */
   timeoutMs?: number;
+  /** The body goes on for as long as its reader wants: the deadline is for its beginning alone. */
+  endless?: true;
   options?: ChangeOptions | undefined;
 }
 
@@ -145,7 +147,11 @@ export class Transport {
         ? {}
         : { 'if-match': typeof ifMatch === 'number' ? `"${ifMatch}"` : ifMatch }),
     };
-    const deadline = AbortSignal.timeout(call.timeoutMs ?? this.#options.timeoutMs ?? REQUEST_TIMEOUT_MS);
+    const timeout = AbortSignal.timeout(call.timeoutMs ?? this.#options.timeoutMs ?? REQUEST_TIMEOUT_MS);
+    const beginning = new AbortController();
+    const late = (): void => beginning.abort(timeout.reason);
+    timeout.addEventListener('abort', late);
+    const deadline = call.endless === true ? beginning.signal : timeout;
     const response = await this.#fetch(this.#url(call), {
       ...{ method: call.method, headers, redirect: 'error' },
       ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
@@ -154,6 +160,7 @@ export class Transport {
       const detail = `the API at ${this.#options.baseUrl} does not answer`;
       throw new ProblemError(0, 'unavailable', detail, undefined, undefined, undefined, cause);
     });
+    timeout.removeEventListener('abort', late);
     if (!response.ok) throw await problemOf(response);
     return response;
   }
