@@ -3,13 +3,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { Client } from '@penstock/client/gen/api';
+import { Client, type AuthWhoamiReply } from '@penstock/client/gen/api';
+import type { TransportOptions } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import type { Environment } from '@penstock/service/config';
 import { readSession, sessionFile, writeSession, type Session } from './session.js';
 
 const REQUEST_TIMEOUT_MS = 15_000;
 const LIST_ROWS_MAX = 10_000;
+/** Places of a person that are asked whether they are the platform. */
+const PLACES_MAX = 50;
 /** A file of a hundred thousand lines over a slow line. */
 const DOWNLOAD_TIMEOUT_MS = 600_000;
 
@@ -35,22 +38,22 @@ export class Api {
   /** The operations that need nobody signed in. */
   readonly open: Client;
   private readonly file: string;
+  private readonly options: TransportOptions;
 
   constructor(
     readonly address: string,
     env: Environment,
   ) {
     this.file = sessionFile(env);
-    const options = { baseUrl: address, timeoutMs: REQUEST_TIMEOUT_MS };
-    this.open = new Client(options);
+    this.options = { baseUrl: address, timeoutMs: REQUEST_TIMEOUT_MS };
+    this.open = new Client(this.options);
     this.client = new Client({
-      ...options,
+      ...this.options,
       credentials: { token: () => this.session().accessToken, renew: () => this.renew() },
     });
   }
 
-  /** Signs in and remembers it. */
-  /** `proof`: of the second factor, when one is in force. */
+  /** Signs in and remembers it. `proof`: of the second factor, when one is in force. */
   async signIn(
     email: string,
     password: string,
@@ -70,6 +73,36 @@ export class Api {
     this.remember({ ...this.session(), accessToken, tenantId });
   }
 
+  /**
+   * Every operation as the same person in the platform's own tenant, for what exists there alone (tenants, signing keys),
+   * whatever tenant he acts in; as `client` for who has no place in the platform.
+   */
+  async platform(): Promise<Client> {
+    const id = await this.platformTenant();
+    return id === undefined || id === this.session().tenantId ? this.client : this.in(id);
+  }
+
+  /** Who asks, and where; by the way it shows which tenant is the platform's own. */
+  async whoami(): Promise<AuthWhoamiReply> {
+    const me = await this.client.auth.whoami();
+    if (me.tenant.platform) this.rememberPlatform(me.tenant.tenantId);
+    return me;
+  }
+
+  /** The platform's own tenant; undefined for who has no place in it. */
+  async platformTenant(): Promise<string | undefined> {
+    const known = this.session().platformTenantId;
+    if (known !== undefined) return known;
+    const { tenant, memberships } = await this.whoami();
+    if (tenant.platform) return tenant.tenantId;
+    for (const { tenantId } of memberships.slice(0, PLACES_MAX)) {
+      if (tenantId === tenant.tenantId) continue;
+      const there = await (await this.in(tenantId)).auth.whoami();
+      if (there.tenant.platform) return this.rememberPlatform(tenantId);
+    }
+    return undefined;
+  }
+
   async signOut(): Promise<void> {
     const session = readSession(this.file, this.address);
     if (session === undefined) return;
@@ -77,9 +110,9 @@ export class Api {
     writeSession(this.file, this.address, undefined);
   }
 
-  /** A request by its path, for what has no method of its own here. */
-  request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.client.transport.send<T>({ method, path, body });
+  /** A GET by its path, where the answer is shown as it comes. */
+  read<T>(path: string): Promise<T> {
+    return this.client.transport.send<T>({ method: 'GET', path });
   }
 
   /** All pages of a list by its path. */
@@ -95,10 +128,23 @@ export class Api {
     return Readable.fromWeb(await this.client.transport.stream(call));
   }
 
+  /** For one command, in another tenant; nothing is remembered. */
+  private async in(tenantId: string): Promise<Client> {
+    const { accessToken } = await this.client.auth.switchTenant({ tenantId });
+    return new Client({ ...this.options, credentials: { token: () => accessToken } });
+  }
+
+  private rememberPlatform(platformTenantId: string): string {
+    const session = this.session();
+    if (session.platformTenantId !== platformTenantId) this.remember({ ...session, platformTenantId });
+    return platformTenantId;
+  }
+
   private async renew(): Promise<boolean> {
-    const { refreshToken, tenantId, email } = this.session();
+    const session = this.session();
+    const { refreshToken, tenantId } = session;
     const tokens = await this.open.auth.refresh({ refreshToken, tenantId });
-    this.remember({ ...tokens, email });
+    this.remember({ ...session, ...tokens });
     return true;
   }
 

@@ -1,5 +1,6 @@
 // The `penstock` command: everything the API does, and what is done on the host beside it (verify, db url). Answers
 // on standard output, one sentence on standard error and a non-zero exit when it fails.
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { ProblemError } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
@@ -8,8 +9,10 @@ import { Api, readEndpoints } from './api.js';
 import { configCommands } from './commands/config.js';
 import { auditCommands } from './commands/audit.js';
 import { databaseCommands } from './commands/database.js';
+import { eventCommands } from './commands/events.js';
 import { groupCommands, quarantineCommands } from './commands/groups.js';
 import { keyCommands } from './commands/keys.js';
+import { memberCommands } from './commands/members.js';
 import { nodeCommands } from './commands/nodes.js';
 import { ownerCommands } from './commands/owner.js';
 import { peopleCommands } from './commands/people.js';
@@ -18,6 +21,7 @@ import { statementCommands } from './commands/statements.js';
 import { subscriptionCommands } from './commands/subscriptions.js';
 import { tenantCommands } from './commands/tenants.js';
 import { verifyCommand } from './commands/verify.js';
+import { webhookCommands } from './commands/webhooks.js';
 import type { Output } from './output.js';
 
 /** What every command gets. */
@@ -28,9 +32,16 @@ export interface Context {
   dataDirectory(): string;
 }
 
+/** Of the package that this file was built into. */
+function version(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
 const env = processEnvironment();
 const program = new Command('penstock')
   .description('Control plane for VPN access over Xray and WireGuard.')
+  .version(version(), '--version', 'the version of this command')
   .option('--api <url>', 'address of the API (default: the one running from this clone)')
   .option('--data <directory>', 'data directory of npm start', env['PENSTOCK_DATA_DIR'] ?? '.penstock')
   .option('--json', 'answer in JSON')
@@ -57,6 +68,7 @@ const context: Context = {
 
 for (const add of [
   peopleCommands,
+  memberCommands,
   keyCommands,
   tenantCommands,
   planCommands,
@@ -65,6 +77,8 @@ for (const add of [
   groupCommands,
   quarantineCommands,
   statementCommands,
+  eventCommands,
+  webhookCommands,
   verifyCommand,
   auditCommands,
   ownerCommands,
@@ -88,7 +102,9 @@ try {
     const refused = error instanceof AppError || error instanceof ProblemError;
     const known = refused || error instanceof RangeError;
     const message = error instanceof Error ? error.message : String(error);
-    const field = refused && error.field !== undefined ? ` (${error.field})` : '';
+    // The API's own sentences begin with the field.
+    const told = refused && (error.field === undefined || message.includes(error.field));
+    const field = refused && !told ? ` (${error.field})` : '';
     process.stderr.write(`penstock: ${message}${field}\n`);
     if (!known && env['PENSTOCK_DEBUG'] !== undefined && error instanceof Error)
       process.stderr.write(`${error.stack}\n`);

@@ -34,12 +34,50 @@ export function printOne(out: Output, value: Row): void {
   if (out.json) return out.write(JSON.stringify(value, null, 2) + '\n');
   const width = Math.max(...Object.keys(value).map((key) => key.length));
   for (const [key, item] of Object.entries(value)) {
-    if (typeof item === 'object' && item !== null && !Array.isArray(item)) {
+    if (Array.isArray(item) && item.some((part) => typeof part === 'object')) {
+      out.write(`${key}\n`);
+      for (const part of item) out.write(`  ${inLine(part)}\n`);
+    } else if (typeof item === 'object' && item !== null && !Array.isArray(item)) {
       out.write(`${key}\n`);
       for (const [inner, part] of Object.entries(item))
         out.write(`  ${inner.padEnd(width)}  ${show(part)}\n`);
     } else out.write(`${key.padEnd(width)}  ${show(item)}\n`);
   }
+}
+
+/** That something without an answer of its own was done: "deleted", or {"done":"deleted"}. */
+export function printDone(out: Output, text: string): void {
+  out.write(out.json ? `${JSON.stringify({ done: text })}\n` : `${text}\n`);
+}
+
+/** One thing whose secret the API shows this once; people are told so. */
+export function printSecret(out: Output, value: Row): void {
+  printOne(out, value);
+  if (!out.json) out.write('Keep it now: it is shown this once.\n');
+}
+
+/** Fields named …Bytes for people: "5000000000 (5.00 GB)"; a limit of null is none. As they are for --json. */
+export function withHumanBytes(out: Output, value: Row): Row {
+  if (out.json) return value;
+  const human = Object.entries(value).map(([key, item]) => {
+    if (!key.endsWith('Bytes')) return [key, item];
+    if (item === null && key.startsWith('limit')) return [key, 'unlimited'];
+    return [key, typeof item === 'string' ? `${item}  (${humanBytes(BigInt(item))})` : item];
+  });
+  return Object.fromEntries(human) as Row;
+}
+
+/** "50.0 GB", or "unlimited" for null. */
+export function humanLimit(bytes: string | null): string {
+  return bytes === null ? 'unlimited' : humanBytes(BigInt(bytes));
+}
+
+/** "name=phone  created=…" */
+function inLine(value: unknown): string {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return show(value);
+  return Object.entries(value)
+    .map(([key, part]) => `${key}=${show(part)}`)
+    .join('  ');
 }
 
 function show(value: unknown): string {

@@ -10,6 +10,8 @@ export interface Session {
   refreshToken: string;
   /** Tenant that the access token acts in. */
   tenantId: string;
+  /** The platform's own, once it is known that this person has a place in it. */
+  platformTenantId?: string | undefined;
   email: string;
 }
 

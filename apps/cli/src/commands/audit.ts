@@ -18,7 +18,7 @@ export function auditCommands(program: Command, context: Context): void {
     .option('--limit <rows>', 'newest rows, 200 at most', '50')
     .action(async (options: { action?: string; entity?: string; limit: string }) => {
       const query = new URLSearchParams(options as Record<string, string>);
-      const page = await context.api().request<{ items: Row[] }>('GET', `/api/v1/audit?${query}`);
+      const page = await context.api().read<{ items: Row[] }>(`/api/v1/audit?${query}`);
       printRows(context.output(), page.items, {
         ...{ seq: 'row', at: 'time', action: 'action', entityId: 'object' },
         ...{ accountName: 'who', ip: 'from' },
@@ -84,6 +84,7 @@ function tell(out: Output, reports: readonly TenantReport[]): void {
     return out.write(`${JSON.stringify({ tenants: plain })}\n`);
   }
   const wrong = reports.filter((report) => !report.ok).length;
+  if (reports.length === 0) return out.write('nothing to verify: there is no tenant yet\n');
   out.write(
     wrong === 0 ? `${reports.length} chains verified\n` : `${wrong} of ${reports.length} chains are wrong\n`,
   );

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { QuarantineReleaseBody } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { humanBytes, printOne, printRows, type Row } from '../output.js';
+import { printDone, humanBytes, printOne, printRows, type Row } from '../output.js';
 
 export function groupCommands(program: Command, context: Context): void {
   const group = program.command('group').description('node groups that plans refer to');
@@ -14,7 +14,7 @@ export function groupCommands(program: Command, context: Context): void {
     );
   group.command('add <groupId> <nodeId>').action(async (groupId: string, nodeId: string) => {
     await context.api().client.nodeGroups.addNode(groupId, { nodeId });
-    context.output().write('added\n');
+    printDone(context.output(), 'added');
   });
   group.command('list').action(async () =>
     printRows(context.output(), await allRows(context.api().client.nodeGroups.listAll()), {
@@ -29,15 +29,15 @@ export function groupCommands(program: Command, context: Context): void {
       printOne(context.output(), await context.api().client.nodeGroups.rename(groupId, { name })),
     );
   group.command('remove <groupId> <nodeId>').action(async (groupId: string, nodeId: string) => {
-    await context.api().client.nodeGroups.removeNode(groupId, nodeId);
-    context.output().write('removed\n');
+    await context.api().client.nodeGroups.removeNode(nodeId, groupId);
+    printDone(context.output(), 'removed');
   });
   group
     .command('delete <groupId>')
     .description('delete a group that no plan uses')
     .action(async (groupId: string) => {
       await context.api().client.nodeGroups.delete(groupId);
-      context.output().write('deleted\n');
+      printDone(context.output(), 'deleted');
     });
 }
 

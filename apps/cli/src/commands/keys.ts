@@ -1,17 +1,16 @@
 // Keys: those that sign our tokens (platform owners) and those that integrations use.
 import type { Command } from 'commander';
+import type { Client, NewApiKey } from '@penstock/client/gen/api';
+import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { printOne, printRows, type Row } from '../output.js';
-
-const SIGNING = '/api/v1/signing-keys';
-const API_KEYS = '/api/v1/api-keys';
+import { printDone, printOne, printRows, type Row } from '../output.js';
 
 export function keyCommands(program: Command, context: Context): void {
   const keys = program.command('keys').description('keys that sign access tokens');
-  const change = async (path: string, body?: object): Promise<void> =>
-    printOne(context.output(), await context.api().request<Row>('POST', `${SIGNING}/${path}`, body));
+  const signing = async (): Promise<Client['signingKeys']> => (await context.api().platform()).signingKeys;
+  const print = (answer: Row): void => printOne(context.output(), answer);
   keys.command('list').action(async () => {
-    const { items } = await context.api().request<{ items: Row[] }>('GET', SIGNING);
+    const { items } = await (await signing()).list();
     const columns = { kid: 'key', state: 'state', createdAt: 'created', activatedAt: 'signs since' };
     printRows(context.output(), items, columns);
   });
@@ -19,15 +18,17 @@ export function keyCommands(program: Command, context: Context): void {
     .command('rotate')
     .description('sign with the next key from now on; tokens of the current one stay good until they expire')
     .option('--now', 'also when the next key was published less than ten minutes ago')
-    .action((options: { now?: true }) => change('rotate', { immediate: options.now === true }));
+    .action(async (options: { now?: true }) =>
+      print(await (await signing()).rotate({ immediate: options.now === true })),
+    );
   keys
     .command('rollback')
     .description('sign with the key that signed before')
-    .action(() => change('rollback'));
+    .action(async () => print(await (await signing()).rollback()));
   keys
     .command('retire <kid>')
     .description('refuse a key and every token that it signed')
-    .action((kid: string) => change(`${encodeURIComponent(kid)}/retire`));
+    .action(async (kid: string) => print(await (await signing()).retire(kid)));
   apiKeyCommands(program, context);
 }
 
@@ -41,13 +42,13 @@ function apiKeyCommands(program: Command, context: Context): void {
     .option('--from <cidrs...>', 'networks that it may be used from (default: any)')
     .action(async (name: string, options: { scope: string[]; expires?: string; from?: string[] }) => {
       const body = {
-        ...{ name, scopes: options.scope, cidrs: options.from ?? [] },
+        ...{ name, scopes: options.scope as NewApiKey['scopes'], cidrs: options.from ?? [] },
         ...(options.expires === undefined ? {} : { expiresAt: options.expires }),
       };
-      printOne(context.output(), await context.api().request<Row>('POST', API_KEYS, body));
+      printOne(context.output(), await context.api().client.apiKeys.create(body));
     });
   apiKey.command('list').action(async () =>
-    printRows(context.output(), await context.api().list<Row>(API_KEYS), {
+    printRows(context.output(), await allRows(context.api().client.apiKeys.listAll()), {
       ...{ keyId: 'id', name: 'name', prefix: 'begins', expiresAt: 'expires' },
       ...{ lastUsedAt: 'last used', revokedAt: 'revoked' },
     }),
@@ -56,6 +57,7 @@ function apiKeyCommands(program: Command, context: Context): void {
     .command('revoke <keyId>')
     .description('refuse a key from now on')
     .action(async (id: string) => {
-      await context.api().request('DELETE', `${API_KEYS}/${encodeURIComponent(id)}`);
+      await context.api().client.apiKeys.revoke(id);
+      printDone(context.output(), 'revoked');
     });
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { NewNode } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { printOne, printRows } from '../output.js';
+import { printDone, printOne, printRows } from '../output.js';
 
 export function nodeCommands(program: Command, context: Context): void {
   const node = program.command('node').description('machines that carry traffic');
@@ -68,8 +68,8 @@ export function nodeCommands(program: Command, context: Context): void {
       });
     });
   node.command('revoke-token <nodeId> <joinTokenId>').action(async (id: string, joinTokenId: string) => {
-    await context.api().client.joinTokens.revoke(id, joinTokenId);
-    context.output().write('revoked\n');
+    await context.api().client.joinTokens.revoke(joinTokenId, id);
+    printDone(context.output(), 'revoked');
   });
   node
     .command('update <nodeId>')
@@ -98,7 +98,9 @@ export function nodeCommands(program: Command, context: Context): void {
       .description(description)
       .action(async (id: string) => {
         const answer = await context.api().client.nodes[act](id);
-        context.output().write(`${String(answer['name'])}: ${String(answer['state'])}\n`);
+        const out = context.output();
+        if (out.json) return printOne(out, answer);
+        out.write(`${answer.name}: ${answer.state}\n`);
       });
   }
   node
@@ -125,7 +127,7 @@ export function nodeCommands(program: Command, context: Context): void {
     .description('delete a revoked node; its usage stays')
     .action(async (id: string) => {
       await context.api().client.nodes.delete(id);
-      context.output().write('deleted\n');
+      printDone(context.output(), 'deleted');
     });
   node
     .command('revoke <nodeId>')

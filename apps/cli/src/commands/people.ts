@@ -1,12 +1,12 @@
 // Signing in and out. A password is asked for on the terminal or read from standard input; it is never an argument.
-import { createInterface } from 'node:readline/promises';
-import { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { ProblemError } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
-import { readEndpoints } from '../api.js';
+import type { AuthWhoamiReply } from '@penstock/client/gen/api';
+import { allRows, readEndpoints, type Api } from '../api.js';
+import { readHidden } from '../hidden.js';
 import type { Context } from '../main.js';
-import { printOne } from '../output.js';
+import { printDone, printOne, printRows, type Output } from '../output.js';
 
 export function peopleCommands(program: Command, context: Context): void {
   program
@@ -29,7 +29,7 @@ export function peopleCommands(program: Command, context: Context): void {
         displayName: options.name,
       });
       await api.signIn(options.email, password);
-      context.output().write(`signed in as ${options.email}\n`);
+      printDone(context.output(), `signed in as ${options.email}`);
     });
 
   program
@@ -42,15 +42,25 @@ export function peopleCommands(program: Command, context: Context): void {
     .action(async (options: SignInOptions) => {
       const password = await readHidden('Password: ');
       await signIn(context, options, password);
-      context.output().write(`signed in as ${options.email}\n`);
+      printDone(context.output(), `signed in as ${options.email}`);
     });
 
   program
-    .command('use <tenantId>')
-    .description('act in another tenant from now on')
-    .action(async (tenantId: string) => {
-      await context.api().switchTenant(tenantId);
-      context.output().write(`acting in tenant ${tenantId}\n`);
+    .command('use [tenant]')
+    .description(
+      'act in another tenant from now on: its id, its name, or "platform"; without one: where you can',
+    )
+    .action(async (tenant: string | undefined) => {
+      const api = context.api();
+      const out = context.output();
+      const before = await api.whoami();
+      if (tenant === undefined) return printPlaces(out, before);
+      await api.switchTenant(await tenantIdOf(api, before, tenant));
+      const now = await api.whoami();
+      if (out.json) return printOne(out, { ...now.tenant, role: now.role });
+      out.write(`acting in ${now.tenant.name} (${now.tenant.tenantId}) as ${now.role}\n`);
+      if (!now.tenant.platform && (await api.platformTenant()) !== undefined)
+        out.write('"tenant" and "keys" go on managing the platform; back to it: penstock use platform\n');
     });
 
   program
@@ -58,13 +68,13 @@ export function peopleCommands(program: Command, context: Context): void {
     .description('end the session')
     .action(async () => {
       await context.api().signOut();
-      context.output().write('signed out\n');
+      printDone(context.output(), 'signed out');
     });
 
   program
     .command('whoami')
     .description('who is signed in, in which tenant, with which role')
-    .action(async () => printOne(context.output(), await context.api().client.auth.whoami()));
+    .action(async () => printPerson(context.output(), await context.api().whoami()));
 }
 
 interface SignInOptions {
@@ -80,6 +90,8 @@ async function signIn(context: Context, options: SignInOptions, password: string
   try {
     await context.api().signIn(email, password, tenant, proof);
   } catch (error) {
+    if (error instanceof ProblemError && error.field === 'tenantId' && tenant === undefined)
+      throw new AppError('invalid_input', 'this account has several tenants: name one with --tenant ID');
     const needsCode = error instanceof ProblemError && error.code === 'totp_required';
     if (!needsCode || code !== undefined || recoveryCode !== undefined || !process.stdin.isTTY) throw error;
     const asked = await readHidden('Code of your authenticator app: ');
@@ -87,21 +99,46 @@ async function signIn(context: Context, options: SignInOptions, password: string
   }
 }
 
-/** A secret from the terminal, which shows the question and nothing of the answer; or all of standard input. */
-async function readHidden(question: string): Promise<string> {
-  if (!process.stdin.isTTY) {
-    let text = '';
-    for await (const chunk of process.stdin) text += String(chunk);
-    return text.replace(/\r?\n$/, '');
+const PLATFORM = 'platform';
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** The tenant that a person names, by id or by name, among those that he can act in. Throws not_found. */
+async function tenantIdOf(api: Api, { memberships }: AuthWhoamiReply, wanted: string): Promise<string> {
+  if (ID.test(wanted)) return wanted;
+  const platform = await api.platformTenant();
+  if (wanted === PLATFORM) {
+    if (platform === undefined) throw new AppError('not_found', 'you have no place in the platform');
+    return platform;
   }
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true });
-  try {
-    process.stderr.write(question);
-    const answer = await terminal.question('');
-    process.stderr.write('\n');
-    return answer;
-  } finally {
-    terminal.close();
+  const named = ({ name }: { name: string }): boolean => name.toLowerCase() === wanted.toLowerCase();
+  const own = memberships.find(named);
+  if (own !== undefined) return own.tenantId;
+  const others = platform === undefined ? [] : await allRows((await api.platform()).tenants.listAll());
+  const other = others.find(named);
+  if (other === undefined) throw new AppError('not_found', `there is no tenant called ${wanted} for you`);
+  return other.tenantId;
+}
+
+function printPlaces(out: Output, { tenant, role, memberships }: AuthWhoamiReply): void {
+  if (!out.json) out.write(`acting in ${tenant.name} (${tenant.tenantId}) as ${role}\n\n`);
+  printRows(out, memberships, { tenantId: 'id', name: 'tenant', role: 'role' });
+}
+
+/** Permissions by noun: a line of forty is read by nobody. */
+function printPerson(out: Output, me: AuthWhoamiReply): void {
+  if (out.json) return printOne(out, me);
+  const { account, tenant, role, permissions, memberships } = me;
+  const kind = tenant.platform ? ', the platform' : '';
+  out.write(`${account.displayName} <${account.email}>  ${account.accountId}\n`);
+  out.write(`acting in ${tenant.name} (${tenant.tenantId}${kind}) as ${role}\n\nmay\n`);
+  const verbs = new Map<string, string[]>();
+  for (const permission of permissions) {
+    const dot = permission.lastIndexOf('.');
+    const noun = permission.slice(0, dot);
+    verbs.set(noun, [...(verbs.get(noun) ?? []), permission.slice(dot + 1)]);
   }
+  const width = Math.max(0, ...[...verbs.keys()].map((noun) => noun.length));
+  for (const [noun, list] of verbs) out.write(`  ${noun.padEnd(width)}  ${list.join(', ')}\n`);
+  out.write('\nmember of\n');
+  printRows(out, memberships, { tenantId: 'id', name: 'tenant', role: 'role' });
 }

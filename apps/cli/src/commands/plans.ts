@@ -1,14 +1,19 @@
 // Plans: terms on offer.
 import type { Command } from 'commander';
-import type { NewPlan } from '@penstock/client/gen/api';
+import type { NewPlan, Plan } from '@penstock/client/gen/api';
 import { allRows, type Api } from '../api.js';
 import type { Context } from '../main.js';
-import { humanBytes, parseBytes, printOne, printRows } from '../output.js';
+import { humanLimit, parseBytes, printDone, printOne, printRows, withHumanBytes } from '../output.js';
 
 export function planCommands(program: Command, context: Context): void {
   const plan = program.command('plan').description('terms on offer');
+  const print = (answer: Plan): void => {
+    const out = context.output();
+    printOne(out, withHumanBytes(out, answer));
+  };
   plan
     .command('create <name>')
+    .description('offer something')
     .requiredOption('--limit <bytes>', 'traffic a period: 50GB, 1500MB, unlimited')
     .option('--period <period>', 'none, day, week or month', 'none')
     .option('--engines <list>', 'xray,wireguard', 'xray,wireguard')
@@ -18,8 +23,7 @@ export function planCommands(program: Command, context: Context): void {
     .action(async (name: string, options: Record<string, string> & { group?: string[] }) => {
       const api = context.api();
       const groups = options.group ?? (await defaultGroup(api));
-      printOne(
-        context.output(),
+      print(
         await api.client.plans.create({
           name,
           limitBytes: parseBytes(options['limit'] ?? '')?.toString() ?? null,
@@ -34,12 +38,7 @@ export function planCommands(program: Command, context: Context): void {
   plan.command('list').action(async () => {
     const out = context.output();
     const rows = await allRows(context.api().client.plans.listAll());
-    const shown = out.json
-      ? rows
-      : rows.map((row) => ({
-          ...row,
-          limit: row.limitBytes === null ? 'unlimited' : humanBytes(BigInt(row.limitBytes)),
-        }));
+    const shown = out.json ? rows : rows.map((row) => ({ ...row, limit: humanLimit(row.limitBytes) }));
     printRows(out, shown, {
       planId: 'id',
       name: 'name',
@@ -48,6 +47,19 @@ export function planCommands(program: Command, context: Context): void {
       engines: 'engines',
     });
   });
+  plan
+    .command('show <id>')
+    .description('one plan')
+    .action(async (id: string) => print(await context.api().client.plans.get(id)));
+  plan
+    .command('archive <id>')
+    .description('offer it no longer; subscriptions that were made from it go on')
+    .action(async (id: string) => {
+      const { plans } = context.api().client;
+      const { version } = await plans.get(id);
+      await plans.delete(id, { ifMatch: version });
+      printDone(context.output(), 'archived');
+    });
 }
 
 async function defaultGroup({ client }: Api): Promise<string[]> {

@@ -7,7 +7,7 @@ import { AppError } from '@penstock/domain/errors';
 import { parseId } from '@penstock/domain/ids';
 import { verifyStatement, type StatementReport } from '@penstock/ledger/verify-statement';
 import type { Context } from '../main.js';
-import { humanBytes, printOne, printRows, type Output, type Row } from '../output.js';
+import { printDone, humanBytes, printOne, printRows, type Output, type Row } from '../output.js';
 
 /** A file and what was found in it. */
 interface Judged extends StatementReport {
@@ -30,16 +30,13 @@ export function statementCommands(program: Command, context: Context): void {
     .option('--month <month>', 'as in 2026-10 (default: the current one)')
     .action(async (options: { month?: string }) => {
       const query = options.month === undefined ? '' : `?${new URLSearchParams({ month: options.month })}`;
-      printOne(
-        context.output(),
-        await context.api().request<Row>('GET', `/api/v1/statements/preview${query}`),
-      );
+      printOne(context.output(), await context.api().read<Row>(`/api/v1/statements/preview${query}`));
     });
   statement
     .command('keys')
     .description('the keys by which statements are verified')
     .action(async () => {
-      const { items } = await context.api().request<{ items: Row[] }>('GET', '/api/v1/statements/keys');
+      const { items } = await context.api().read<{ items: Row[] }>('/api/v1/statements/keys');
       printRows(context.output(), items, {
         ...{ keyId: 'id', fingerprint: 'fingerprint', createdAt: 'made', retiredAt: 'signed until' },
       });
@@ -61,7 +58,7 @@ export function statementCommands(program: Command, context: Context): void {
     .action(async (id: string, options: { out: string; csv?: boolean }) => {
       const path = `/api/v1/statements/${parseId(id, 'id')}/file?format=${options.csv === true ? 'csv' : 'json'}`;
       await pipeline(await context.api().download(path), createWriteStream(options.out, { mode: 0o600 }));
-      context.output().write(`written to ${options.out}\n`);
+      printDone(context.output(), `written to ${options.out}`);
     });
   statement
     .command('verify <files...>')
@@ -99,7 +96,7 @@ function usageCommands(program: Command, context: Context): void {
         ...(from !== undefined && { from }),
         ...(to !== undefined && { to }),
       });
-      const { items } = await context.api().request<{ items: Row[] }>('GET', `/api/v1/usage/top?${query}`);
+      const { items } = await context.api().read<{ items: Row[] }>(`/api/v1/usage/top?${query}`);
       const out = context.output();
       const human = (row: Row, field: string): string => humanBytes(BigInt(String(row[field])));
       const shown = out.json

@@ -1,40 +1,77 @@
 // Subscriptions: one end customer's right to use; his usage, and how far his access was enforced.
 import type { Command } from 'commander';
-import type { SubscriptionChange } from '@penstock/client/gen/api';
+import type { Subscription, SubscriptionChange } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { humanBytes, parseBytes, printOne, printRows } from '../output.js';
+import { actCommands, deviceCommands } from './subscription-acts.js';
+import { humanLimit, parseBytes, printDone, printOne, printRows, withHumanBytes } from '../output.js';
+
+type State = NonNullable<Subscription['state']>;
+
+interface CreateOptions {
+  plan: string;
+  externalRef?: string;
+  expires?: string;
+  onHold?: true;
+}
+
+interface ListOptions {
+  state?: string;
+  plan?: string;
+  search?: string;
+}
+
+interface UpdateOptions {
+  limit?: string;
+  state?: string;
+  name?: string;
+  expires?: string;
+  nextPlan?: string;
+}
 
 export function subscriptionCommands(program: Command, context: Context): void {
   const subscription = program.command('subscription').description("end customers' right to use");
+  const print = (answer: Subscription): void => {
+    const out = context.output();
+    printOne(out, withHumanBytes(out, answer));
+  };
   subscription
     .command('create <name>')
+    .description('make one from a plan')
     .requiredOption('--plan <id>')
-    .option('--external-ref <text>')
-    .action(async (name: string, options: { plan: string; externalRef?: string }) => {
+    .option('--external-ref <text>', 'what your own system calls it')
+    .option('--expires <time>', 'RFC 3339, or "never" (default: as the plan says)')
+    .option('--on-hold', 'it starts at its first use')
+    .action(async (name: string, options: CreateOptions) => {
+      const { plan, externalRef, expires, onHold } = options;
       const body = {
-        name,
-        planId: options.plan,
-        ...(options.externalRef === undefined ? {} : { externalRef: options.externalRef }),
+        ...{ name, planId: plan },
+        ...(externalRef === undefined ? {} : { externalRef }),
+        ...(expires === undefined ? {} : { expiresAt: timeOf(expires) }),
+        ...(onHold === undefined ? {} : { onHold }),
       };
-      printOne(context.output(), await context.api().client.subscriptions.create(body));
+      print(await context.api().client.subscriptions.create(body));
     });
-  subscription.command('list').action(async () => {
-    const out = context.output();
-    const rows = await allRows(context.api().client.subscriptions.listAll());
-    printRows(out, rows, {
-      subscriptionId: 'id',
-      name: 'name',
-      state: 'state',
-      adminState: 'admin',
-      limitBytes: 'limit',
+  subscription
+    .command('list')
+    .description('the first ten thousand of those that are asked for')
+    .option('--state <state>', 'on_hold, active, limited, expired or disabled')
+    .option('--plan <id>')
+    .option('--search <text>', 'what the name or the reference begins with')
+    .action(async ({ state, plan, search }: ListOptions) => {
+      const out = context.output();
+      const query = { state: state as State | undefined, planId: plan, q: search };
+      const rows = await allRows(context.api().client.subscriptions.listAll(query));
+      const shown = out.json ? rows : rows.map((row) => ({ ...row, limit: humanLimit(row.limitBytes) }));
+      printRows(out, shown, {
+        ...{ subscriptionId: 'id', name: 'name', state: 'state', adminState: 'admin' },
+        ...{ limit: 'limit', period: 'period', expiresAt: 'expires' },
+      });
     });
-  });
   subscription
     .command('show <id>')
-    .action(async (id: string) =>
-      printOne(context.output(), await context.api().client.subscriptions.get(id)),
-    );
+    .description('one subscription')
+    .action(async (id: string) => print(await context.api().client.subscriptions.get(id)));
   subscription
     .command('access <id>')
     .description('links and WireGuard configuration of the customer (secret)')
@@ -49,36 +86,39 @@ export function subscriptionCommands(program: Command, context: Context): void {
       }
     });
   subscription
-    .command('device <id>')
-    .description('add a WireGuard device')
-    .option('--name <name>', 'name of the device', 'device')
-    .option('--public-key <key>', "the customer's own key; otherwise a pair is made")
-    .action(async (id: string, options: { name: string; publicKey?: string }) =>
-      printOne(context.output(), await context.api().client.devices.add(id, { ...options })),
-    );
-  subscription
     .command('update <id>')
+    .description('change what it was given')
     .option('--limit <bytes>', '50GB, unlimited')
     .option('--state <state>', 'active or disabled')
     .option('--name <name>')
-    .action(async (id: string, options: { limit?: string; state?: string; name?: string }) => {
+    .option('--expires <time>', 'RFC 3339, or "never"')
+    .option('--next-plan <id>', 'what it goes on with afterwards; "none"')
+    .action(async (id: string, options: UpdateOptions) => {
+      const { limit, state, name, expires, nextPlan } = options;
       const api = context.api();
       const { version } = await api.client.subscriptions.get(id);
       const body = {
-        ...(options.limit === undefined ? {} : { limitBytes: parseBytes(options.limit)?.toString() ?? null }),
-        ...(options.state === undefined
+        ...(limit === undefined ? {} : { limitBytes: parseBytes(limit)?.toString() ?? null }),
+        ...(state === undefined
           ? {}
-          : { adminState: options.state as NonNullable<SubscriptionChange['adminState']> }),
-        ...(options.name === undefined ? {} : { name: options.name }),
+          : { adminState: state as NonNullable<SubscriptionChange['adminState']> }),
+        ...(name === undefined ? {} : { name }),
+        ...(expires === undefined ? {} : { expiresAt: timeOf(expires) }),
+        ...(nextPlan === undefined ? {} : { nextPlanId: nextPlan === 'none' ? null : nextPlan }),
       };
-      printOne(context.output(), await api.client.subscriptions.change(id, body, { ifMatch: version }));
+      print(await api.client.subscriptions.change(id, body, { ifMatch: version }));
     });
-  subscription.command('delete <id>').action(async (id: string) => {
-    const api = context.api();
-    const { version } = await api.client.subscriptions.get(id);
-    await api.client.subscriptions.delete(id, { ifMatch: version });
-    context.output().write('deleted; usage that still arrives is billed\n');
-  });
+  subscription
+    .command('delete <id>')
+    .description('delete it; usage that still arrives is billed')
+    .action(async (id: string) => {
+      const api = context.api();
+      const { version } = await api.client.subscriptions.get(id);
+      await api.client.subscriptions.delete(id, { ifMatch: version });
+      printDone(context.output(), 'deleted; usage that still arrives is billed');
+    });
+  actCommands(subscription, context);
+  deviceCommands(subscription, context);
   subscription
     .command('enforcement <id>')
     .description('how far the last changes of access are confirmed, and how long they took')
@@ -107,15 +147,11 @@ export function subscriptionCommands(program: Command, context: Context): void {
     .action(async (id: string) => {
       const out = context.output();
       const usage = await context.api().client.usage.get(id);
-      if (out.json) return out.write(JSON.stringify(usage, null, 2) + '\n');
-      const human = Object.fromEntries(
-        Object.entries(usage).map(([key, value]) => [
-          key,
-          key.endsWith('Bytes') && typeof value === 'string'
-            ? `${value}  (${humanBytes(BigInt(value))})`
-            : value,
-        ]),
-      );
-      printOne(out, human);
+      printOne(out, withHumanBytes(out, usage));
     });
+}
+
+/** null for "never"; the API judges the rest. */
+function timeOf(text: string): string | null {
+  return text === 'never' ? null : text;
 }

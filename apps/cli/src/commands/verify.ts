@@ -244,6 +244,7 @@ function tell(out: Output, reports: readonly StreamReport[], roots: readonly str
   }
   const wrong = reports.filter((report) => report.problem !== null).length;
   out.write(`trust root ${roots.join(', ')}\n`);
+  if (reports.length === 0) return out.write('nothing to verify: no node has delivered usage yet\n');
   out.write(
     wrong === 0
       ? `${reports.length} streams verified\n`

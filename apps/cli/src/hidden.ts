@@ -1,0 +1,41 @@
+// Secrets that a person gives: asked for on the terminal, which shows nothing of the answer, or all of standard input.
+// They are never arguments, which other users of the machine can read.
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { AppError } from '@penstock/domain/errors';
+
+/** What cannot be a password, a code or an address any more. */
+const INPUT_CHARACTERS_MAX = 65_536;
+
+/** The answer to `question`. Throws invalid_input when it is given up (Ctrl-C, Ctrl-D). */
+export async function readHidden(question: string): Promise<string> {
+  if (!process.stdin.isTTY) return readInput();
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  const ended = new Promise<never>((_resolve, reject) => {
+    terminal.once('close', () => reject(new AppError('invalid_input', 'given up')));
+  });
+  try {
+    process.stderr.write(question);
+    return await Promise.race([terminal.question(''), ended]);
+  } catch (error) {
+    // Ctrl-C ends the question itself.
+    if (error instanceof Error && error.name === 'AbortError')
+      throw new AppError('invalid_input', 'given up');
+    throw error;
+  } finally {
+    process.stderr.write('\n');
+    ended.catch(() => undefined);
+    terminal.close();
+  }
+}
+
+/** All of standard input without its last line break. */
+export async function readInput(): Promise<string> {
+  let text = '';
+  for await (const chunk of process.stdin) {
+    text += String(chunk);
+    if (text.length > INPUT_CHARACTERS_MAX) throw new AppError('invalid_input', 'standard input is too long');
+  }
+  return text.replace(/\r?\n$/, '');
+}

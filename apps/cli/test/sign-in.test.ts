@@ -1,0 +1,122 @@
+// Signing in as people do it: at a terminal that shows nothing of the secret, from a script, with a second factor.
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { FakeClock } from '@penstock/domain/clock';
+import { setUpApp } from '../../control-api/test/authenticator-app.js';
+import { anHourLater, withPassword, type Login } from '../../control-api/test/sign-in.js';
+import { createWorld, type World } from '../../control-api/test/world.js';
+import { Penstock, terminal } from './penstock.js';
+
+const CTRL_C = '\x03';
+const CTRL_D = '\x04';
+
+describe('signing in', () => {
+  const clock = new FakeClock(Date.now());
+  let world: World;
+  let owner: Login;
+  let penstock: Penstock;
+
+  beforeAll(async () => {
+    world = await createWorld({ clock });
+    owner = await withPassword(world, world.platform, 'owner');
+  });
+  afterAll(() => world.close());
+  beforeEach(() => {
+    penstock = new Penstock(world.url);
+  });
+  afterEach(() => penstock.remove());
+
+  const login = (...more: string[]): string[] => ['login', '--email', owner.email, ...more];
+  const asked = (all: string): boolean => all.includes('Password: ');
+
+  test('the terminal of these tests echoes what is typed', async () => {
+    const cat = terminal('read line; echo "got $line"', { PATH: process.env['PATH'] });
+    cat.type('seen\n');
+    expect((await cat.ended).out).toMatch(/seen[^]*got seen/);
+  });
+
+  test('a password that is typed at the terminal is not shown', async () => {
+    const running = penstock.onTerminal(...login());
+    await running.until(asked);
+    running.type(`${owner.password}\r`);
+    const { code, out } = await running.ended;
+    expect(out).toContain(`signed in as ${owner.email}`);
+    expect(code).toBe(0);
+    for (const word of owner.password.split(' ')) expect(out).not.toContain(word);
+  });
+
+  test.each([
+    ['Ctrl-C', CTRL_C],
+    ['Ctrl-D', CTRL_D],
+  ])('%s at the question gives up with one sentence', async (_name, key) => {
+    const running = penstock.onTerminal(...login());
+    await running.until(asked);
+    running.type(key);
+    const { code, out } = await running.ended;
+    expect(code).toBe(1);
+    expect(out.replaceAll('\r', '')).toBe('Password: \npenstock: given up\n');
+  });
+
+  test('a script gives the password on standard input; who may read what is kept is this user alone', async () => {
+    expect((await penstock.run(login(), `${owner.password}\n`)).code).toBe(0);
+    const file = join(penstock.home, '.config', 'penstock', 'sessions.json');
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readFileSync(file, 'utf8')).not.toContain(owner.password);
+    const wrong = await penstock.run(login(), 'something else\n');
+    expect([wrong.code, wrong.out]).toEqual([1, '']);
+    expect(wrong.err).toMatch(/^penstock: .+\n$/);
+  });
+
+  describe('with an authenticator app', () => {
+    test('--code signs in; without it, and with one that was used, it does not', async () => {
+      const person = await withPassword(world, world.platform, 'owner');
+      const app = await setUpApp(world, person.token, person.password);
+      const signIn = (...more: string[]): ReturnType<Penstock['run']> =>
+        penstock.run(['login', '--email', person.email, ...more], person.password);
+      await anHourLater(world, clock, owner);
+      const without = await signIn();
+      expect([without.code, without.out]).toEqual([1, '']);
+      const code = app.code();
+      expect(await signIn('--code', code)).toMatchObject({ code: 0, out: `signed in as ${person.email}\n` });
+      expect((await penstock.json('whoami'))['account']).toMatchObject({ accountId: person.accountId });
+      await anHourLater(world, clock, owner);
+      expect(await signIn('--code', code)).toMatchObject({ code: 1, out: '' });
+      await anHourLater(world, clock, owner);
+      const recovery = app.recoveryCodes[0] ?? '';
+      expect(await signIn('--recovery-code', recovery)).toMatchObject({ code: 0 });
+    });
+
+    test('at a terminal the code is asked for when it is needed, and not shown', async () => {
+      const person = await withPassword(world, world.platform, 'owner');
+      const app = await setUpApp(world, person.token, person.password);
+      await anHourLater(world, clock, owner);
+      const running = penstock.onTerminal('login', '--email', person.email);
+      await running.until(asked);
+      running.type(`${person.password}\r`);
+      await running.until((all) => all.includes('authenticator app: '));
+      const code = app.code();
+      running.type(`${code}\r`);
+      const { out } = await running.ended;
+      expect(out).toContain(`signed in as ${person.email}`);
+      expect(out).not.toContain(code);
+    });
+  });
+
+  test('an access token that ran out is renewed without a word', async () => {
+    await penstock.run(login(), owner.password);
+    await anHourLater(world, clock, owner);
+    expect((await penstock.json('whoami'))['role']).toBe('owner');
+  });
+
+  test('logout ends the session, on the server too', async () => {
+    await penstock.run(login(), owner.password);
+    const file = join(penstock.home, '.config', 'penstock', 'sessions.json');
+    const kept = JSON.parse(readFileSync(file, 'utf8')) as Record<string, { refreshToken: string }>;
+    expect((await penstock.run(['logout'])).code).toBe(0);
+    const { refreshToken } = kept[world.url] ?? { refreshToken: '' };
+    const again = await world.ask('POST', '/api/v1/auth/refresh', { body: { refreshToken } });
+    expect(again.status).toBe(401);
+    expect((await penstock.run(['whoami'])).err).toBe('penstock: sign in first: ./penstock login\n');
+  });
+});
