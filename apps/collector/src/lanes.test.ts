@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Lanes } from './lanes.js';
 
@@ -17,6 +18,33 @@ describe('lanes', () => {
     fill(lanes, a, 'a', 5);
     fill(lanes, b, 'b', 2);
     expect(lanes.take(4, 1000).items.map((i) => i.name)).toEqual(['a0', 'b0', 'a1', 'b1']);
+  });
+
+  it('let a node that floods make the others wait at most twice as long [R1-21]', () => {
+    const counts = fc.array(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 20 });
+    fc.assert(
+      fc.property(counts, fc.integer({ min: 1, max: 32 }), fc.nat(20), (others, atOnce, place) => {
+        const flood = 100 * Math.max(...others);
+        /** Name → how many frames were written until it was, in groups of `atOnce`. */
+        const served = (withFlood: boolean): Map<string, number> => {
+          const lanes = new Lanes<Item>(1_000_000, 1_000_000_000);
+          const order = others.map((count, i) => ({ name: `n${i}.`, count }));
+          if (withFlood) order.splice(place % (order.length + 1), 0, { name: 'flood', count: flood });
+          for (const { name, count } of order) fill(lanes, lanes.lane(), name, count);
+          const at = new Map<string, number>();
+          while (lanes.frames > 0) {
+            const taken = lanes.take(atOnce, 1_000_000);
+            for (const { name } of taken.items) at.set(name, at.size + 1);
+            lanes.release(taken.lanes);
+          }
+          return at;
+        };
+        const [idle, flooded] = [served(false), served(true)];
+        for (const [name, at] of idle) expect(flooded.get(name)).toBeLessThanOrEqual(2 * at);
+        expect(flooded.size).toBe(idle.size + flood);
+      }),
+      { numRuns: 500 },
+    );
   });
 
   it('are passed over while their items are being written, and keep their order', () => {

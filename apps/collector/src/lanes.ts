@@ -67,6 +67,8 @@ export class Lanes<T extends { bytes: number }> {
       else lane.waiting = false;
       if (item === undefined) continue;
       items.push(item);
+      // In the order of the last turn: who had his longest ago comes first when they are released.
+      lanes.delete(lane);
       lanes.add(lane);
       bytes += item.bytes;
       lane.bytes -= item.bytes;
