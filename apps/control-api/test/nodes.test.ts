@@ -1,21 +1,14 @@
 import { createHash } from 'node:crypto';
-import { createServer, type RpcServer } from '@penstock/rpc/server';
-import { unary } from '@penstock/rpc/handlers';
 import { parseJoinToken } from '@penstock/rpc/join-token';
-import {
-  SchedulerAdminServiceService,
-  type RevokeNodeRequest,
-  type RevokeNodeResponse,
-} from '@penstock/rpc/gen/penstock/scheduler_admin/v1/scheduler_admin';
+import type { RevokeNodeRequest } from '@penstock/rpc/gen/penstock/scheduler_admin/v1/scheduler_admin';
 import { isWireguardKey, wireguardPublicKey } from '@penstock/domain/wireguard-keys';
-import { createMetrics } from '@penstock/service/metrics';
 import { openSecret } from '@penstock/service/secret-box';
 import { freePort } from '@penstock/testkit/traffic/xray-client';
-import { createTestTrust } from '@penstock/testkit/trust';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { nodeGroup } from '../src/node-groups/node-groups.schema.js';
 import { node, nodePage } from '../src/nodes/nodes.schema.js';
 import { parseSubnet } from '../src/nodes/subnet.js';
+import { startScheduler } from './revoking-scheduler.js';
 import { make, reality, scene, vless, wireguard, type Scene } from './scene.js';
 import { validateInbounds } from '../../node-agent/src/engines/xray/config.js';
 import { ABSENT, createWorld, type Person, type World } from './world.js';
@@ -262,10 +255,7 @@ test('503, then 200: revocation is asked of the scheduler over mTLS and audited'
     code: 'unavailable',
   });
   const asked: RevokeNodeRequest[] = [];
-  const scheduler = await startScheduler(
-    asked,
-    await world.trust.service('scheduler').then((identity) => identity.tls),
-  );
+  const scheduler = await startScheduler(world, schedulerPort, asked);
   try {
     const revoked = await eventually(
       () => world.ask('POST', path, { as: own.admin, body, headers: { 'idempotency-key': 'once' } }),
@@ -282,32 +272,6 @@ test('503, then 200: revocation is asked of the scheduler over mTLS and audited'
   );
   expect(audit).toContainEqual({ after: { state: 'revoked', reason: 'stolen' } });
 });
-
-async function startScheduler(
-  asked: RevokeNodeRequest[],
-  tls: Awaited<ReturnType<Awaited<ReturnType<typeof createTestTrust>>['service']>>['tls'],
-): Promise<RpcServer> {
-  const server = createServer({
-    ...{ tls, trustDomain: world.trust.trustDomain, log: world.context.log, metrics: createMetrics() },
-    clientCertificates: 'required',
-    allow: { [SchedulerAdminServiceService.revokeNode.path]: ['control-api'] },
-    services: [
-      [
-        SchedulerAdminServiceService,
-        {
-          revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async (request) => {
-            asked.push(request);
-            // As the real one does: it waits for whoever has the node.
-            await world.sql(`UPDATE node SET state = state WHERE node_id = $1`, [request.nodeId]);
-            return { certificatesRevoked: 2 };
-          }),
-        },
-      ],
-    ],
-  });
-  await server.listen('127.0.0.1', schedulerPort);
-  return server;
-}
 
 async function eventually<T>(probe: () => Promise<T>, good: (value: T) => boolean): Promise<T> {
   for (let i = 0; i < 200; i++) {

@@ -7,11 +7,18 @@ import { withSavepoint, type TransactionSettings } from '@penstock/db/transactio
 
 export class KeyedTransaction {
   #last: Promise<unknown> = Promise.resolve();
+  #begun = false;
 
   constructor(readonly client: Client) {}
 
+  /** A step has run: what it locked stays locked until the request is answered. */
+  get begun(): boolean {
+    return this.#begun;
+  }
+
   /** One step of the request; steps that come at once follow each other, since they share the connection. */
   step<T>(settings: TransactionSettings, work: () => Promise<T>): Promise<T> {
+    this.#begun = true;
     // A transaction that is opened inside a step is its own one, as it is without a key.
     const alone = (): Promise<T> => current.run(undefined, work);
     const step = this.#last.then(() => withSavepoint(this.client, alone, settings));

@@ -60,14 +60,15 @@ export class NodeLifeService {
 
   /**
    * Has the scheduler revoke the node's certificates and close its streams; it marks the node too. The wish is
-   * audited first, so that a revocation is never done without a trace; saying it again is safe.
+   * audited and committed first: a revocation is never done without a trace, and the scheduler, which locks the node,
+   * finds it free. Saying it again is safe.
    */
   async revoke(
     actor: Actor,
     nodeId: NodeId,
     reason: string,
   ): Promise<{ nodeId: NodeId; certificatesRevoked: number }> {
-    await this.database.transaction(actor, async (acting) => {
+    await this.database.committed(actor, async (acting) => {
       const { state } = await lockNode(acting, nodeId);
       await nodeChanged(acting, nodeId);
       const entry = { action: 'node.revoke', entity: 'node', entityId: nodeId };

@@ -131,8 +131,6 @@ export class NodesController {
     summary: 'Revokes all certificates of a node and closes its streams',
     reply: schema.revoked,
     errors: ['not_found', 'unavailable'],
-    // The scheduler locks the node: what this request wrote must be committed before it is asked.
-    withoutKey: 'revoking again changes nothing',
   })
   revoke(
     @ActorOf() actor: Actor,

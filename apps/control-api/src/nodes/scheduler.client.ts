@@ -26,7 +26,7 @@ export class SchedulerClient {
   /** How many certificates were revoked. Throws AppError: unavailable when the scheduler does not answer. */
   async revokeNode(nodeId: NodeId, reason: string): Promise<number> {
     // The scheduler would wait for what this request has locked, and this request for the scheduler.
-    if (keyedTransaction() !== undefined) throw new Error('the scheduler is asked inside a transaction');
+    if (keyedTransaction()?.begun === true) throw new Error('the scheduler is asked inside a transaction');
     const request = { nodeId, reason };
     const answer = await callUnary(this.#client, this.#client.revokeNode, request, {
       deadlineMs: DEADLINE_MS,

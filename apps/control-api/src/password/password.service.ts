@@ -48,10 +48,13 @@ export class PasswordService {
   async change(actor: Actor, request: ChangePassword): Promise<void> {
     const { accountId, familyId } = personOf(actor);
     await this.#requireLength(request.new, 'new');
-    await this.proofs.password(actor, request.current);
+    const { passwordHash } = await this.proofs.password(actor, request.current);
     const hash = await this.passwords.hash(request.new);
     await this.database.transaction(actor, async (acting) => {
-      await store.changePassword(acting.client, accountId, hash);
+      // Of two changes that come at once the second finds that its current password is the old one.
+      if (!(await store.replacePassword(acting.client, accountId, passwordHash, hash))) {
+        throw new AppError('forbidden', 'the password was changed meanwhile', { field: 'current' });
+      }
       await store.voidLinks(acting.client, accountId, acting.at);
       const ended = await endOtherSessions(acting.client, accountId, familyId, acting.at);
       await appendAudit(acting, {

@@ -11,6 +11,21 @@ export async function changePassword(client: Runner, accountId: AccountId, hash:
   await run(client, updatePassword, [accountId, hash]);
 }
 
+const replacePasswordHash = statement<{ changed: boolean }>(
+  'account.replace_password',
+  `UPDATE account SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2 RETURNING true AS changed`,
+);
+
+/** False when the password is not that of the hash `from` any more. */
+export async function replacePassword(
+  client: Runner,
+  accountId: AccountId,
+  from: string,
+  to: string,
+): Promise<boolean> {
+  return (await run(client, replacePasswordHash, [accountId, from, to])).length === 1;
+}
+
 export interface NewLink {
   hash: Buffer;
   accountId: AccountId;
