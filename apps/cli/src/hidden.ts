@@ -30,6 +30,16 @@ export async function readHidden(question: string): Promise<string> {
   }
 }
 
+/** Answers to several questions; from a script the lines of standard input. Throws invalid_input when one is missing. */
+export async function readHiddenAll(questions: readonly string[]): Promise<string[]> {
+  const answers: string[] = [];
+  if (process.stdin.isTTY) for (const question of questions) answers.push(await readHidden(question));
+  else answers.push(...(await readInput()).split(/\r?\n/));
+  if (answers.length !== questions.length)
+    throw new AppError('invalid_input', `standard input must have ${questions.length} lines`);
+  return answers;
+}
+
 /** All of standard input without its last line break. */
 export async function readInput(): Promise<string> {
   let text = '';

@@ -1,4 +1,4 @@
-// The `penstock` command: everything the API does, and what is done on the host beside it (verify, db url). Answers
+// The `penstock` command: what people do over the API, and what is done on the host beside it (verify, db url). Answers
 // on standard output, one sentence on standard error and a non-zero exit when it fails.
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
@@ -6,6 +6,7 @@ import { ProblemError } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import { processEnvironment } from '@penstock/service/config';
 import { Api, readEndpoints } from './api.js';
+import { accountCommands } from './commands/account.js';
 import { configCommands } from './commands/config.js';
 import { auditCommands } from './commands/audit.js';
 import { databaseCommands } from './commands/database.js';
@@ -16,6 +17,7 @@ import { memberCommands } from './commands/members.js';
 import { nodeCommands } from './commands/nodes.js';
 import { ownerCommands } from './commands/owner.js';
 import { peopleCommands } from './commands/people.js';
+import { platformCommands } from './commands/platform.js';
 import { planCommands } from './commands/plans.js';
 import { statementCommands } from './commands/statements.js';
 import { subscriptionCommands } from './commands/subscriptions.js';
@@ -68,9 +70,11 @@ const context: Context = {
 
 for (const add of [
   peopleCommands,
+  accountCommands,
   memberCommands,
   keyCommands,
   tenantCommands,
+  platformCommands,
   planCommands,
   subscriptionCommands,
   nodeCommands,

@@ -39,8 +39,9 @@ export function printOne(out: Output, value: Row): void {
       for (const part of item) out.write(`  ${inLine(part)}\n`);
     } else if (typeof item === 'object' && item !== null && !Array.isArray(item)) {
       out.write(`${key}\n`);
+      const inside = Math.max(width - 2, ...Object.keys(item).map((name) => name.length));
       for (const [inner, part] of Object.entries(item))
-        out.write(`  ${inner.padEnd(width)}  ${show(part)}\n`);
+        out.write(`  ${inner.padEnd(inside)}  ${show(part)}\n`);
     } else out.write(`${key.padEnd(width)}  ${show(item)}\n`);
   }
 }
@@ -56,15 +57,23 @@ export function printSecret(out: Output, value: Row): void {
   if (!out.json) out.write('Keep it now: it is shown this once.\n');
 }
 
-/** Fields named …Bytes for people: "5000000000 (5.00 GB)"; a limit of null is none. As they are for --json. */
-export function withHumanBytes(out: Output, value: Row): Row {
+/**
+ * Fields named …Bytes for people, inside too: "5000000000  (5.00 GB)"; a limit that is null is none. As it is for
+ * --json.
+ */
+export function withHumanBytes(out: Output, value: Row, limits = false): Row {
   if (out.json) return value;
-  const human = Object.entries(value).map(([key, item]) => {
-    if (!key.endsWith('Bytes')) return [key, item];
-    if (item === null && key.startsWith('limit')) return [key, 'unlimited'];
-    return [key, typeof item === 'string' ? `${item}  (${humanBytes(BigInt(item))})` : item];
+  const human = Object.entries(value).map(([key, item]): [string, unknown] => {
+    if (item === null && (limits || /^limit.*Bytes$/.test(key))) return [key, 'unlimited'];
+    if (typeof item === 'string' && key.endsWith('Bytes')) return [key, exactBytes(BigInt(item))];
+    const inner = typeof item === 'object' && item !== null && !Array.isArray(item);
+    return [key, inner ? withHumanBytes(out, item as Row, key === 'limits') : item];
   });
-  return Object.fromEntries(human) as Row;
+  return Object.fromEntries(human);
+}
+
+function exactBytes(bytes: bigint): string {
+  return bytes < 1000n ? humanBytes(bytes) : `${bytes}  (${humanBytes(bytes)})`;
 }
 
 /** "50.0 GB", or "unlimited" for null. */
@@ -81,7 +90,7 @@ function inLine(value: unknown): string {
 }
 
 function show(value: unknown): string {
-  if (value === null || value === undefined) return '–';
+  if (value === null || value === undefined || value === '') return '–';
   if (Array.isArray(value))
     return value.every((item) => typeof item !== 'object') ? value.join(', ') : JSON.stringify(value);
   if (typeof value === 'object') return JSON.stringify(value);

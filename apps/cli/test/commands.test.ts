@@ -48,6 +48,7 @@ describe('penstock', () => {
     expect(me).toMatch(/^ {2}plan +read, create, update, delete$/m);
     expect(me).not.toContain('{');
     expect(await text('use')).toContain(owner.tenantId);
+    expect(JSON.parse(await text('use', '--json'))).toEqual([expect.objectContaining({ role: 'owner' })]);
     expect(await penstock.json('whoami')).toMatchObject({ role: 'owner', tenant: { name: 'Own Net' } });
   });
 
@@ -147,6 +148,34 @@ describe('penstock', () => {
     expect(wrong).toMatchObject({ code: 1, err: expect.stringContaining('is not a number of bytes') });
   });
 
+  test('subscription create-many: numbered, an id a line', async () => {
+    const create = ['subscription', 'create-many', 'flat-{n}', '--plan', own.planId];
+    const ids = (await text(...create, '--count', '3', '--first', '7')).trim().split('\n');
+    const rows = await penstock.json<Rows>('subscription', 'list', '--search', 'flat-');
+    expect(new Set(rows.map((row) => row['subscriptionId']))).toEqual(new Set(ids));
+    expect(rows.map((row) => row['name']).sort()).toEqual(['flat-7', 'flat-8', 'flat-9']);
+  });
+
+  test('api-key and machine-token: shown once, within their scopes, revoked', async () => {
+    for (const [kind, field] of Object.entries({ 'api-key': 'key', 'machine-token': 'token' })) {
+      const made = await penstock.json<Record<string, string>>(
+        kind,
+        'create',
+        'billing',
+        '--scope',
+        'plan.read',
+      );
+      const as = made[field] ?? '';
+      expect((await world.ask('GET', '/api/v1/plans', { as })).status, kind).toBe(200);
+      expect((await world.ask('GET', '/api/v1/nodes', { as })).status, kind).toBe(403);
+      const table = await text(kind, 'list');
+      expect(table).toContain(made['keyId']);
+      expect(table).not.toContain(as);
+      expect(await text(kind, 'revoke', made['keyId'] ?? '')).toBe('revoked\n');
+      expect((await world.ask('GET', '/api/v1/plans', { as })).status, kind).toBe(401);
+    }
+  });
+
   test('subscription devices: listed, renamed, given new keys, removed', async () => {
     const { subscriptionId: id } = own;
     const device = await penstock.json('subscription', 'device', id, '--name', 'tablet');
@@ -218,6 +247,19 @@ describe('penstock', () => {
         state: 'suspended',
       });
       expect(await operator.json('tenant', 'resume', id)).toMatchObject({ state: 'active' });
+    });
+
+    test('settings and accounts, from whatever tenant one acts in', async () => {
+      await operator.run(['use', owner.tenantId]);
+      const set = await operator.json('settings', 'set', '--session-days', '20', '--support-name', 'Desk');
+      expect(set).toMatchObject({ sessionDays: 20, supportName: 'Desk' });
+      await operator.run(['settings', 'set', '--default-time-zone', 'Asia/Tokyo']);
+      expect(await operator.json('tenant', 'create', 'Tokyo Net')).toMatchObject({ timeZone: 'Asia/Tokyo' });
+      const { accountId } = await world.person(owner.tenantId, 'auditor');
+      const disabled = await operator.json('account', 'disable', accountId);
+      expect(disabled['disabledAt']).toMatch(/^\d{4}-/);
+      expect(await operator.json('account', 'enable', accountId)).toMatchObject({ disabledAt: null });
+      await operator.run(['use', 'platform']);
     });
 
     test('who acts in a customer’s tenant goes on managing the platform, and comes back by name', async () => {

@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { FakeClock } from '@penstock/domain/clock';
-import { setUpApp } from '../../control-api/test/authenticator-app.js';
+import { codeAt, setUpApp } from '../../control-api/test/authenticator-app.js';
 import { anHourLater, withPassword, type Login } from '../../control-api/test/sign-in.js';
 import { createWorld, type World } from '../../control-api/test/world.js';
 import { Penstock, terminal } from './penstock.js';
@@ -101,6 +101,61 @@ describe('signing in', () => {
       expect(out).toContain(`signed in as ${person.email}`);
       expect(out).not.toContain(code);
     });
+  });
+
+  test('totp: set up, renewed and removed by the command, and asked for meanwhile', async () => {
+    const person = await withPassword(world, world.platform, 'owner');
+    const run = (...args: string[]): ReturnType<Penstock['run']> =>
+      penstock.run(['--json', ...args], person.password);
+    const signIn = ['login', '--email', person.email];
+    await run(...signIn);
+    const { secret } = JSON.parse((await run('totp', 'setup')).out) as { secret: string };
+    const code = (): string => codeAt(secret, clock.now());
+    const confirmed = JSON.parse((await run('totp', 'confirm', code())).out) as { recoveryCodes: string[] };
+    expect(confirmed.recoveryCodes).toHaveLength(10);
+    expect(JSON.parse((await run('totp', 'show')).out)).toEqual({ enabled: true, recoveryCodesLeft: 10 });
+    expect((await run(...signIn)).code).toBe(1);
+    await anHourLater(world, clock, owner);
+    const renewed = JSON.parse((await run('totp', 'renew-codes', '--code', code())).out) as typeof confirmed;
+    const [recovery = ''] = renewed.recoveryCodes;
+    expect((await run('totp', 'remove', '--recovery-code', recovery)).code).toBe(0);
+    expect((await run(...signIn)).code).toBe(0);
+  });
+
+  test('password: the new one is asked for twice and not shown; other sessions are over', async () => {
+    const person = await withPassword(world, world.platform, 'owner');
+    const elsewhere = new Penstock(world.url);
+    for (const one of [penstock, elsewhere])
+      await one.run(['login', '--email', person.email], person.password);
+    const sessions = await penstock.json<{ current: boolean }[]>('session', 'list');
+    expect(sessions.filter(({ current }) => current)).toHaveLength(1);
+    const next = 'an entirely new sentence';
+    const change = async (again: string): Promise<string> => {
+      const running = penstock.onTerminal('password');
+      for (const [question, answer] of [
+        ['Current password: ', person.password],
+        ['New password: ', next],
+        ['New password again: ', again],
+      ] as const) {
+        await running.until((all) => all.includes(question));
+        running.type(`${answer}\r`);
+      }
+      return (await running.ended).out;
+    };
+    expect(await change('a slip')).toContain('the two new passwords differ');
+    const shown = await change(next);
+    expect(shown).toContain('changed');
+    for (const word of ['entirely', ...person.password.split(' ')]) expect(shown).not.toContain(word);
+    expect((await elsewhere.run(['whoami'])).code).toBe(1);
+    expect((await penstock.run(['whoami'])).code).toBe(0);
+    // A script gives two lines.
+    const scripted = await penstock.run(['password'], `${next}\nyet another sentence\n`);
+    expect([scripted.code, scripted.err]).toEqual([0, '']);
+    expect((await elsewhere.run(['login', '--email', person.email], 'yet another sentence')).code).toBe(0);
+    const ended = await penstock.json('session', 'end-others');
+    expect(ended).toEqual({ ended: 1 });
+    expect((await elsewhere.run(['whoami'])).code).toBe(1);
+    elsewhere.remove();
   });
 
   test('an access token that ran out is renewed without a word', async () => {

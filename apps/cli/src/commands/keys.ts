@@ -1,9 +1,9 @@
 // Keys: those that sign our tokens (platform owners) and those that integrations use.
 import type { Command } from 'commander';
-import type { Client, NewApiKey } from '@penstock/client/gen/api';
+import type { Client, NewApiKey, NewMachineToken } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { printDone, printOne, printRows, type Row } from '../output.js';
+import { printDone, printOne, printRows, printSecret, type Row } from '../output.js';
 
 export function keyCommands(program: Command, context: Context): void {
   const keys = program.command('keys').description('keys that sign access tokens');
@@ -30,6 +30,7 @@ export function keyCommands(program: Command, context: Context): void {
     .description('refuse a key and every token that it signed')
     .action(async (kid: string) => print(await (await signing()).retire(kid)));
   apiKeyCommands(program, context);
+  machineTokenCommands(program, context);
 }
 
 function apiKeyCommands(program: Command, context: Context): void {
@@ -45,7 +46,7 @@ function apiKeyCommands(program: Command, context: Context): void {
         ...{ name, scopes: options.scope as NewApiKey['scopes'], cidrs: options.from ?? [] },
         ...(options.expires === undefined ? {} : { expiresAt: options.expires }),
       };
-      printOne(context.output(), await context.api().client.apiKeys.create(body));
+      printSecret(context.output(), await context.api().client.apiKeys.create(body));
     });
   apiKey.command('list').action(async () =>
     printRows(context.output(), await allRows(context.api().client.apiKeys.listAll()), {
@@ -60,4 +61,51 @@ function apiKeyCommands(program: Command, context: Context): void {
       await context.api().client.apiKeys.revoke(id);
       printDone(context.output(), 'revoked');
     });
+}
+
+function machineTokenCommands(program: Command, context: Context): void {
+  const token = program.command('machine-token').description('narrow, short-lived tokens for one machine');
+  token
+    .command('create <name>')
+    .description('make a token; it is shown this once')
+    .requiredOption('--scope <scopes...>', 'what it may do, such as subscription.read')
+    .option('--expires <time>', 'RFC 3339, at most 30 days ahead')
+    .option('--audience <text>', 'whom it is for')
+    .option('--path <prefix>', 'the only paths that it opens')
+    .option('--single-use', 'it opens one request')
+    .action(async (name: string, options: MachineTokenOptions) => {
+      const { scope, expires, audience, path, singleUse } = options;
+      const body = {
+        ...{ name, scopes: scope as NewMachineToken['scopes'] },
+        ...(expires === undefined ? {} : { expiresAt: expires }),
+        ...(audience === undefined ? {} : { audience }),
+        ...(path === undefined ? {} : { pathPrefix: path }),
+        ...(singleUse === undefined ? {} : { singleUse }),
+      };
+      printSecret(context.output(), await context.api().client.machineTokens.create(body));
+    });
+  token
+    .command('list')
+    .description('tokens without their secrets')
+    .action(async () =>
+      printRows(context.output(), await allRows(context.api().client.machineTokens.listAll()), {
+        ...{ keyId: 'id', name: 'name', scopes: 'scopes', expiresAt: 'expires', usedAt: 'used' },
+        revokedAt: 'revoked',
+      }),
+    );
+  token
+    .command('revoke <id>')
+    .description('refuse a token from now on')
+    .action(async (id: string) => {
+      await context.api().client.machineTokens.revoke(id);
+      printDone(context.output(), 'revoked');
+    });
+}
+
+interface MachineTokenOptions {
+  scope: string[];
+  expires?: string;
+  audience?: string;
+  path?: string;
+  singleUse?: true;
 }

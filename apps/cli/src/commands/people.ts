@@ -60,7 +60,9 @@ export function peopleCommands(program: Command, context: Context): void {
       if (out.json) return printOne(out, { ...now.tenant, role: now.role });
       out.write(`acting in ${now.tenant.name} (${now.tenant.tenantId}) as ${now.role}\n`);
       if (!now.tenant.platform && (await api.platformTenant()) !== undefined)
-        out.write('"tenant" and "keys" go on managing the platform; back to it: penstock use platform\n');
+        out.write(
+          '"tenant", "settings", "account" and "keys" go on managing the platform; back: penstock use platform\n',
+        );
     });
 
   program
@@ -129,7 +131,7 @@ function printPerson(out: Output, me: AuthWhoamiReply): void {
   if (out.json) return printOne(out, me);
   const { account, tenant, role, permissions, memberships } = me;
   const kind = tenant.platform ? ', the platform' : '';
-  out.write(`${account.displayName} <${account.email}>  ${account.accountId}\n`);
+  out.write(`${`${account.displayName} <${account.email}>`.trim()}  ${account.accountId}\n`);
   out.write(`acting in ${tenant.name} (${tenant.tenantId}${kind}) as ${role}\n\nmay\n`);
   const verbs = new Map<string, string[]>();
   for (const permission of permissions) {

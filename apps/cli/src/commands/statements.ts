@@ -7,7 +7,15 @@ import { AppError } from '@penstock/domain/errors';
 import { parseId } from '@penstock/domain/ids';
 import { verifyStatement, type StatementReport } from '@penstock/ledger/verify-statement';
 import type { Context } from '../main.js';
-import { printDone, humanBytes, printOne, printRows, type Output, type Row } from '../output.js';
+import {
+  humanBytes,
+  printDone,
+  printOne,
+  printRows,
+  withHumanBytes,
+  type Output,
+  type Row,
+} from '../output.js';
 
 /** A file and what was found in it. */
 interface Judged extends StatementReport {
@@ -30,7 +38,8 @@ export function statementCommands(program: Command, context: Context): void {
     .option('--month <month>', 'as in 2026-10 (default: the current one)')
     .action(async (options: { month?: string }) => {
       const query = options.month === undefined ? '' : `?${new URLSearchParams({ month: options.month })}`;
-      printOne(context.output(), await context.api().read<Row>(`/api/v1/statements/preview${query}`));
+      const out = context.output();
+      printOne(out, withHumanBytes(out, await context.api().read<Row>(`/api/v1/statements/preview${query}`)));
     });
   statement
     .command('keys')
@@ -47,7 +56,7 @@ export function statementCommands(program: Command, context: Context): void {
     .command('rotate')
     .description('sign with a new key from now on; what older ones signed goes on verifying (platform owner)')
     .action(async () => {
-      const key = await context.api().client.statements.rotateKey();
+      const key = await (await context.api().platform()).statements.rotateKey();
       printOne(context.output(), { ...key });
     });
   statement

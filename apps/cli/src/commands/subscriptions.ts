@@ -53,6 +53,20 @@ export function subscriptionCommands(program: Command, context: Context): void {
       print(await context.api().client.subscriptions.create(body));
     });
   subscription
+    .command('create-many <pattern>')
+    .description('make many from a plan, all or none: "customer-{n}" is numbered')
+    .requiredOption('--plan <id>')
+    .requiredOption('--count <n>', '10,000 at most')
+    .option('--first <n>', 'the first number', '1')
+    .action(async (pattern: string, options: { plan: string; count: string; first: string }) => {
+      const { plan, count, first } = options;
+      const body = { planId: plan, namePattern: pattern, count: Number(count), first: Number(first) };
+      const made = await context.api().client.bulk.create(body);
+      const out = context.output();
+      if (out.json) return printOne(out, made);
+      for (const id of made.subscriptionIds) out.write(`${id}\n`);
+    });
+  subscription
     .command('list')
     .description('the first ten thousand of those that are asked for')
     .option('--state <state>', 'on_hold, active, limited, expired or disabled')

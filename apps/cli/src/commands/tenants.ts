@@ -1,9 +1,9 @@
 // Tenants, for people with a place in the platform; they manage them from whatever tenant they act in.
 import type { Command } from 'commander';
-import type { Client, TenantChange } from '@penstock/client/gen/api';
+import type { Client, Tenant, TenantChange } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
 import type { Context } from '../main.js';
-import { parseBytes, printOne, printRows } from '../output.js';
+import { parseBytes, printOne, printRows, withHumanBytes } from '../output.js';
 
 interface LimitOptions {
   subscriptions?: string;
@@ -15,6 +15,10 @@ interface LimitOptions {
 export function tenantCommands(program: Command, context: Context): void {
   const tenant = program.command('tenant').description('customers of the platform');
   const tenants = async (): Promise<Client['tenants']> => (await context.api().platform()).tenants;
+  const print = (answer: Tenant): void => {
+    const out = context.output();
+    printOne(out, withHumanBytes(out, answer));
+  };
   const limited = (command: Command): Command =>
     command
       .option('--subscriptions <n>', 'at most so many; "unlimited"')
@@ -23,10 +27,11 @@ export function tenantCommands(program: Command, context: Context): void {
       .option('--api-per-minute <n>', 'requests of its people and keys; "unlimited"');
   limited(tenant.command('create <name>'))
     .description('make a tenant')
-    .option('--time-zone <zone>', 'IANA time zone of periods', 'UTC')
-    .action(async (name: string, options: LimitOptions & { timeZone: string }) => {
-      const body = { name, timeZone: options.timeZone, ...limitsOf(options) };
-      printOne(context.output(), await (await tenants()).create(body));
+    .option('--time-zone <zone>', 'IANA time zone of periods (default: that of the settings)')
+    .action(async (name: string, options: LimitOptions & { timeZone?: string }) => {
+      const { timeZone } = options;
+      const body = { name, ...(timeZone === undefined ? {} : { timeZone }), ...limitsOf(options) };
+      print(await (await tenants()).create(body));
     });
   tenant
     .command('list')
@@ -39,7 +44,7 @@ export function tenantCommands(program: Command, context: Context): void {
   tenant
     .command('show <tenantId>')
     .description('one tenant and its limits')
-    .action(async (id: string) => printOne(context.output(), await (await tenants()).get(id)));
+    .action(async (id: string) => print(await (await tenants()).get(id)));
   limited(tenant.command('update <tenantId>'))
     .description('change name, time zone or limits')
     .option('--name <name>')
@@ -53,19 +58,19 @@ export function tenantCommands(program: Command, context: Context): void {
       };
       const of = await tenants();
       const { version } = await of.get(id);
-      printOne(context.output(), await of.change(id, body, { ifMatch: version }));
+      print(await of.change(id, body, { ifMatch: version }));
     });
   tenant
     .command('suspend <tenantId>')
     .description('cut all its subscriptions on all nodes; nobody changes anything in it until it is resumed')
     .option('--reason <text>', 'for the audit log', '')
     .action(async (id: string, { reason }: { reason: string }) =>
-      printOne(context.output(), await (await tenants()).suspend(id, { reason })),
+      print(await (await tenants()).suspend(id, { reason })),
     );
   tenant
     .command('resume <tenantId>')
     .description('give back what suspension took')
-    .action(async (id: string) => printOne(context.output(), await (await tenants()).resume(id)));
+    .action(async (id: string) => print(await (await tenants()).resume(id)));
 }
 
 function limitsOf({ subscriptions, nodes, pool, apiPerMinute }: LimitOptions): Pick<TenantChange, 'limits'> {
