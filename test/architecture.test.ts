@@ -80,6 +80,43 @@ test('SQL stands in stores, in the scheduler’s tasks and in packages/db only',
   expect(wrong).toEqual([]);
 });
 
+test('no shell, no eval, no code made of text [R3-15]', () => {
+  const forbidden: [string, RegExp][] = [
+    ['eval', /(?<![\w.])eval\s*\(/],
+    ['Function from text', /\bnew\s+Function\b|(?<![\w.:])Function\s*\(|\.constructor\s*\(\s*['"`]/],
+    ['vm', /['"](node:)?vm['"]/],
+    ['a shell', /\bshell\s*:\s*(?!false)|['"](\/bin\/)?(ba|da|z|k)?sh['"]\s*,\s*\[/],
+    ['a timer of text', /\bset(Timeout|Interval|Immediate)\s*\(\s*['"`]/],
+    ['a module named by a value', /\bimport\s*\(\s*(?!['"])|(?<![\w.])require\s*\(\s*(?!['"])/],
+    ['XML, LDAP or XPath', /['"](xml2js|fast-xml-parser|libxmljs2?|ldapjs|ldapts|xpath|xmldom)['"]/],
+  ];
+  const wrong = product.flatMap((file) => {
+    const text = readFileSync(join(root, file), 'utf8').replace(/^\s*(\/\/|\*|\/\*).*$/gm, '');
+    const found = forbidden.filter(([, pattern]) => pattern.test(text)).map(([what]) => `${file}: ${what}`);
+    // Of node:child_process only what takes a program and a list of arguments.
+    for (const [, names = ''] of text.matchAll(
+      /import\s+(?:type\s+)?([^'"]*?)\s+from\s+'(?:node:)?child_process'/g,
+    )) {
+      const taken = names
+        .replace(/[{}]/g, '')
+        .split(',')
+        .map((name) => name.replace(/\btype\b/, '').trim());
+      const good = [
+        'execFile',
+        'execFileSync',
+        'spawn',
+        'spawnSync',
+        'ChildProcess',
+        'ChildProcessByStdio',
+        '',
+      ];
+      for (const name of taken) if (!good.includes(name)) found.push(`${file}: ${name} of child_process`);
+    }
+    return found;
+  });
+  expect(wrong).toEqual([]);
+});
+
 test('no file of the product is longer than 600 lines', () => {
   const long = product.filter((file) => readFileSync(join(root, file), 'utf8').split('\n').length > 600);
   expect(long).toEqual([]);
