@@ -1,10 +1,13 @@
 // The command as a person or a script runs it: a process of its own, with a home of its own, against a real API.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 const main = resolve(import.meta.dirname, '../dist/main.js');
+/** The terminal of these tests is util-linux's; other systems have another `script`. */
+export const hasTerminal = String(spawnSync('script', ['--version']).stdout).includes('util-linux');
+
 const DEADLINE_MS = 20_000;
 
 export interface Ended {

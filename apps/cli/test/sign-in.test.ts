@@ -6,7 +6,7 @@ import { FakeClock } from '@penstock/domain/clock';
 import { codeAt, setUpApp } from '../../control-api/test/authenticator-app.js';
 import { anHourLater, withPassword, type Login } from '../../control-api/test/sign-in.js';
 import { createWorld, type World } from '../../control-api/test/world.js';
-import { Penstock, terminal } from './penstock.js';
+import { hasTerminal, Penstock, terminal } from './penstock.js';
 
 const CTRL_C = '\x03';
 const CTRL_D = '\x04';
@@ -30,13 +30,13 @@ describe('signing in', () => {
   const login = (...more: string[]): string[] => ['login', '--email', owner.email, ...more];
   const asked = (all: string): boolean => all.includes('Password: ');
 
-  test('the terminal of these tests echoes what is typed', async () => {
+  test.runIf(hasTerminal)('the terminal of these tests echoes what is typed', async () => {
     const cat = terminal('read line; echo "got $line"', { PATH: process.env['PATH'] });
     cat.type('seen\n');
     expect((await cat.ended).out).toMatch(/seen[^]*got seen/);
   });
 
-  test('a password that is typed at the terminal is not shown', async () => {
+  test.runIf(hasTerminal)('a password that is typed at the terminal is not shown', async () => {
     const running = penstock.onTerminal(...login());
     await running.until(asked);
     running.type(`${owner.password}\r`);
@@ -46,7 +46,7 @@ describe('signing in', () => {
     for (const word of owner.password.split(' ')) expect(out).not.toContain(word);
   });
 
-  test.each([
+  test.runIf(hasTerminal).each([
     ['Ctrl-C', CTRL_C],
     ['Ctrl-D', CTRL_D],
   ])('%s at the question gives up with one sentence', async (_name, key) => {
@@ -87,20 +87,23 @@ describe('signing in', () => {
       expect(await signIn('--recovery-code', recovery)).toMatchObject({ code: 0 });
     });
 
-    test('at a terminal the code is asked for when it is needed, and not shown', async () => {
-      const person = await withPassword(world, world.platform, 'owner');
-      const app = await setUpApp(world, person.token, person.password);
-      await anHourLater(world, clock, owner);
-      const running = penstock.onTerminal('login', '--email', person.email);
-      await running.until(asked);
-      running.type(`${person.password}\r`);
-      await running.until((all) => all.includes('authenticator app: '));
-      const code = app.code();
-      running.type(`${code}\r`);
-      const { out } = await running.ended;
-      expect(out).toContain(`signed in as ${person.email}`);
-      expect(out).not.toContain(code);
-    });
+    test.runIf(hasTerminal)(
+      'at a terminal the code is asked for when it is needed, and not shown',
+      async () => {
+        const person = await withPassword(world, world.platform, 'owner');
+        const app = await setUpApp(world, person.token, person.password);
+        await anHourLater(world, clock, owner);
+        const running = penstock.onTerminal('login', '--email', person.email);
+        await running.until(asked);
+        running.type(`${person.password}\r`);
+        await running.until((all) => all.includes('authenticator app: '));
+        const code = app.code();
+        running.type(`${code}\r`);
+        const { out } = await running.ended;
+        expect(out).toContain(`signed in as ${person.email}`);
+        expect(out).not.toContain(code);
+      },
+    );
   });
 
   test('totp: set up, renewed and removed by the command, and asked for meanwhile', async () => {
@@ -122,41 +125,44 @@ describe('signing in', () => {
     expect((await run(...signIn)).code).toBe(0);
   });
 
-  test('password: the new one is asked for twice and not shown; other sessions are over', async () => {
-    const person = await withPassword(world, world.platform, 'owner');
-    const elsewhere = new Penstock(world.url);
-    for (const one of [penstock, elsewhere])
-      await one.run(['login', '--email', person.email], person.password);
-    const sessions = await penstock.json<{ current: boolean }[]>('session', 'list');
-    expect(sessions.filter(({ current }) => current)).toHaveLength(1);
-    const next = 'an entirely new sentence';
-    const change = async (again: string): Promise<string> => {
-      const running = penstock.onTerminal('password');
-      for (const [question, answer] of [
-        ['Current password: ', person.password],
-        ['New password: ', next],
-        ['New password again: ', again],
-      ] as const) {
-        await running.until((all) => all.includes(question));
-        running.type(`${answer}\r`);
-      }
-      return (await running.ended).out;
-    };
-    expect(await change('a slip')).toContain('the two new passwords differ');
-    const shown = await change(next);
-    expect(shown).toContain('changed');
-    for (const word of ['entirely', ...person.password.split(' ')]) expect(shown).not.toContain(word);
-    expect((await elsewhere.run(['whoami'])).code).toBe(1);
-    expect((await penstock.run(['whoami'])).code).toBe(0);
-    // A script gives two lines.
-    const scripted = await penstock.run(['password'], `${next}\nyet another sentence\n`);
-    expect([scripted.code, scripted.err]).toEqual([0, '']);
-    expect((await elsewhere.run(['login', '--email', person.email], 'yet another sentence')).code).toBe(0);
-    const ended = await penstock.json('session', 'end-others');
-    expect(ended).toEqual({ ended: 1 });
-    expect((await elsewhere.run(['whoami'])).code).toBe(1);
-    elsewhere.remove();
-  });
+  test.runIf(hasTerminal)(
+    'password: the new one is asked for twice and not shown; other sessions are over',
+    async () => {
+      const person = await withPassword(world, world.platform, 'owner');
+      const elsewhere = new Penstock(world.url);
+      for (const one of [penstock, elsewhere])
+        await one.run(['login', '--email', person.email], person.password);
+      const sessions = await penstock.json<{ current: boolean }[]>('session', 'list');
+      expect(sessions.filter(({ current }) => current)).toHaveLength(1);
+      const next = 'an entirely new sentence';
+      const change = async (again: string): Promise<string> => {
+        const running = penstock.onTerminal('password');
+        for (const [question, answer] of [
+          ['Current password: ', person.password],
+          ['New password: ', next],
+          ['New password again: ', again],
+        ] as const) {
+          await running.until((all) => all.includes(question));
+          running.type(`${answer}\r`);
+        }
+        return (await running.ended).out;
+      };
+      expect(await change('a slip')).toContain('the two new passwords differ');
+      const shown = await change(next);
+      expect(shown).toContain('changed');
+      for (const word of ['entirely', ...person.password.split(' ')]) expect(shown).not.toContain(word);
+      expect((await elsewhere.run(['whoami'])).code).toBe(1);
+      expect((await penstock.run(['whoami'])).code).toBe(0);
+      // A script gives two lines.
+      const scripted = await penstock.run(['password'], `${next}\nyet another sentence\n`);
+      expect([scripted.code, scripted.err]).toEqual([0, '']);
+      expect((await elsewhere.run(['login', '--email', person.email], 'yet another sentence')).code).toBe(0);
+      const ended = await penstock.json('session', 'end-others');
+      expect(ended).toEqual({ ended: 1 });
+      expect((await elsewhere.run(['whoami'])).code).toBe(1);
+      elsewhere.remove();
+    },
+  );
 
   test('an access token that ran out is renewed without a word', async () => {
     await penstock.run(login(), owner.password);
