@@ -2,35 +2,30 @@
 // a disabled account and one that has no password answer alike, wait alike, and cost alike. The cost is proven twice:
 // the same statements and one Argon2 of the same parameters are run for each, and over many tries the times of a real
 // and an invented name come from one distribution.
-import { createRequire } from 'node:module';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { FakeClock } from '@penstock/domain/clock';
-import type { Login } from '../../apps/control-api/test/sign-in.js';
-import type { Answer, Person, World } from '../../apps/control-api/test/world.js';
+import { HashThread, type HashJob } from '../../apps/control-api/src/auth/hashing.js';
+import { setUpApp } from '../../apps/control-api/test/authenticator-app.js';
+import { signIn, withPassword, type Login } from '../../apps/control-api/test/sign-in.js';
+import { createWorld, type Answer, type Person, type World } from '../../apps/control-api/test/world.js';
 
-/** Parameters of each Argon2 that was run: the real one, watched. */
+/** Parameters of each Argon2 that was run: what the hashing threads are given, watched on its way. */
 const hashes: string[] = [];
-const argon2 = createRequire(new URL('../../apps/control-api/package.json', import.meta.url)).resolve(
-  'argon2',
-);
-vi.doMock(argon2, async (original) => {
-  const real = await original<{ verify: (digest: string, ...rest: unknown[]) => Promise<boolean> }>();
-  const verify: typeof real.verify = (digest, ...rest) => {
-    hashes.push(digest.split('$').slice(0, 4).join('$'));
-    return real.verify(digest, ...rest);
-  };
-  return { ...real, verify };
+const original = Reflect.get(HashThread.prototype, 'run') as HashThread['run'];
+vi.spyOn(HashThread.prototype, 'run').mockImplementation(function (this: HashThread, job: HashJob) {
+  const { memoryCost, timeCost, parallelism } = job.parameters;
+  hashes.push(
+    job.against?.split('$').slice(0, 4).join('$') ?? `new m=${memoryCost},t=${timeCost},p=${parallelism}`,
+  );
+  return original.call(this, job);
 });
-const { createWorld } = await import('../../apps/control-api/test/world.js');
-const { signIn, withPassword } = await import('../../apps/control-api/test/sign-in.js');
-const { setUpApp } = await import('../../apps/control-api/test/authenticator-app.js');
 
 const clock = new FakeClock(Date.now());
 const FULL = process.env['PENSTOCK_TEST_FULL'] === '1';
 /** Wrong tries of each kind whose times are compared. */
 const TRIES = FULL ? 500 : 60;
-/** Times of two kinds that are one kind differ as much as this once in ten thousand runs. */
-const P_MIN = 0.0001;
+/** Times of one kind differ as much as this once in ten thousand runs; of full ones, once in a hundred. */
+const P_MIN = FULL ? 0.01 : 0.0001;
 /** And their medians by no more than this, on a machine that does other things too. */
 const MEDIANS_APART = 0.25;
 const INVENTED = 'nobody@example.org';
@@ -125,6 +120,17 @@ describe('V09 enumeration', () => {
   });
 
   test(`${TRIES} tries of a real and an invented name take the same time`, { timeout: 600_000 }, async () => {
+    // One sample in a hundred of equal times looks different at n = 500: then a second one decides.
+    let found = await sample();
+    if (FULL && found.p <= P_MIN) found = await sample();
+    const { a, b, p } = found;
+    const said = `medians ${a.toFixed(1)} and ${b.toFixed(1)} ms, p = ${p.toFixed(4)}, n = ${TRIES}`;
+    expect(Math.abs(a - b) / Math.max(a, b), said).toBeLessThanOrEqual(MEDIANS_APART);
+    expect(p, said).toBeGreaterThan(P_MIN);
+  });
+
+  /** Medians of the times of a real and an invented name, and how likely such times are of one kind. */
+  async function sample(): Promise<{ a: number; b: number; p: number }> {
     const times: Record<'real' | 'invented', number[]> = { real: [], invented: [] };
     const kinds = { real: real.email, invented: INVENTED };
     for (let i = 0; i < TRIES + 2; i++) {
@@ -141,10 +147,11 @@ describe('V09 enumeration', () => {
     }
     const [a, b] = [median(times.real), median(times.invented)];
     const p = sameDistribution(times.real, times.invented);
-    const said = `medians ${a.toFixed(1)} and ${b.toFixed(1)} ms, p = ${p.toFixed(4)}, n = ${TRIES}`;
-    expect(Math.abs(a - b) / Math.max(a, b), said).toBeLessThanOrEqual(MEDIANS_APART);
-    expect(p, said).toBeGreaterThan(P_MIN);
-  });
+    process.stdout.write(
+      `sign-in times: medians ${a.toFixed(1)} and ${b.toFixed(1)} ms, p = ${p.toFixed(4)}, n = ${TRIES}\n`,
+    );
+    return { a, b, p };
+  }
 });
 
 function median(values: readonly number[]): number {
