@@ -186,8 +186,10 @@ describe('at the operator’s provider', () => {
   });
 
   test('a code is worth nothing in another browser, for another purpose, or after a minute', async () => {
+    const guest = await withPassword(world, await world.tenant(), 'admin');
+    expect((await link(providerId, guest, 'guest')).status).toBe(201);
     const browser = new Browser();
-    const code = codeOf(await browser.signIn(startOf(providerId), 'anna'));
+    const code = codeOf(await browser.signIn(startOf(providerId), 'guest'));
     const other = new Browser();
     await other.go(startOf(providerId));
     for (const thief of [new Browser(), other]) {
@@ -200,7 +202,7 @@ describe('at the operator’s provider', () => {
     expect(asLink.body).toMatchObject({ code: 'token_invalid' });
     expect((await exchange(browser, code)).status).toBe(200);
     const late = new Browser();
-    const lateCode = codeOf(await late.signIn(startOf(providerId), 'anna'));
+    const lateCode = codeOf(await late.signIn(startOf(providerId), 'guest'));
     await world.sql(`UPDATE oidc_exchange SET expires_at = now() - interval '1 second'`);
     expect((await exchange(late, lateCode)).body).toMatchObject({ code: 'token_invalid' });
   });

@@ -105,6 +105,8 @@ test(
 );
 
 test('rollback signs with the key before; a retired key is refused in both processes within a second [R2-09]', async () => {
+  expect((await rotate()).status).toBe(200);
+  owner.token = await fresh(owner);
   const { kid: current } = decodeProtectedHeader(await fresh(person));
   const back = await world.ask('POST', '/api/v1/signing-keys/rollback', { as: owner });
   expect(back.status).toBe(200);
