@@ -45,7 +45,7 @@ test('a second start says within two seconds that one runs, and where; that one 
   expect(said).not.toMatch(/waiting|\n {4}at /);
   expect(ms).toBeLessThan(SAID_WITHIN_MS);
   expect(existsSync(world.stack.paths.endpointsFile)).toBe(true);
-  expect(await world.asOwner('GET', '/api/v1/auth/me')).toHaveProperty('accountId');
+  expect(await world.asOwner('GET', '/api/v1/auth/me')).toHaveProperty('account');
 });
 
 test('one that is ending is waited for', async () => {
