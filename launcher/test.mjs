@@ -3,7 +3,7 @@
 // kill loops only with --full). The last line is `N passed, N failed, N skipped` from the
 // test runner's own report. Under CI=true nothing may be missing, and as root nothing may be skipped.
 // `npm test -- NAME` runs the test files whose path holds NAME and leaves the checks out; `--full` asks for the
-// full counts.
+// full counts and writes what came of them to docs/full-run.md.
 
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -41,7 +41,9 @@ await main(async () => {
     const env = { ...engines.env, PENSTOCK_E2E_EDGE: 'caddy' };
     reports.push({ ...(await runTests(env, ['test/e2e', ...left])), suffix: ' (through Caddy)' });
   }
-  return conclude(reports, failedChecks, performance.now() - started);
+  const files = filesOf(reports);
+  if (full) await (await import('./full-run.mjs')).recordFullRun({ files, filters, failedChecks });
+  return conclude(reports, files, failedChecks, performance.now() - started);
 });
 
 async function runTests(engineEnv, what) {
@@ -57,10 +59,14 @@ async function runTests(engineEnv, what) {
   return { ...report, code };
 }
 
-function conclude(reports, failedChecks, ms) {
-  const files = reports.flatMap(({ testResults, suffix = '' }) =>
+/** The results of all test files, each with its path. */
+function filesOf(reports) {
+  return reports.flatMap(({ testResults, suffix = '' }) =>
     testResults.map((result) => ({ ...result, file: `${result.name.slice(repo.length + 1)}${suffix}` })),
   );
+}
+
+function conclude(reports, files, failedChecks, ms) {
   // A file that breaks outside its tests (loading, preparing, cleaning up) is one failure; what it left out is not
   // called skipped.
   const failedInside = (file) => file.assertionResults.some(({ status }) => status === 'failed');
