@@ -288,6 +288,20 @@ test('erasing forgets names and references, of a tombstone too, and no figure ch
     ),
   ).toEqual([{ name: 'erased', external_ref: null, device: 'erased' }]);
   expect(await sums()).toEqual(before);
+  // Nor anywhere else: every text and JSON of every table, as a superuser reads it.
+  const columns = await world.sql<{ table: string; column: string }>(
+    `SELECT c.relname AS table, a.attname AS column FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+       JOIN pg_type t ON t.oid = a.atttypid
+      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND a.attnum > 0 AND NOT a.attisdropped AND t.typcategory IN ('S', 'U', 'A')`,
+  );
+  expect(columns.length).toBeGreaterThan(100);
+  for (const { table, column } of columns) {
+    const found = await world.sql(
+      `SELECT "${column}" FROM "${table}" WHERE "${column}"::text ~* 'jane|crm/jane'`,
+    );
+    expect(found, `${table}.${column}`).toEqual([]);
+  }
   for (const foreign of [other.subscriptionId, ABSENT]) {
     expect((await world.ask('POST', at(foreign, '/erase'), { as: own.admin })).status).toBe(404);
   }

@@ -100,6 +100,70 @@ test('schema.sql is what the migrations make (npm run db:schema writes it)', asy
   await expect(await schemaText(superuser)).toMatchFileSnapshot('../schema.sql');
 });
 
+/** Days at which calendars, clocks and leap years turn. */
+const ODD_DAYS = [
+  ...['2027-01-31', '2027-02-28', '2028-02-28', '2028-02-29', '2028-12-31', '2096-02-29', '2099-12-31'],
+  ...['2100-02-28', '2027-03-28', '2027-10-31', '2027-03-14', '2027-11-07', '2027-04-30', '2400-02-29'],
+];
+
+test('partitions are made over odd days in every zone, each row lies in its own, months go when they are over', async () => {
+  const client = await superuser.connect();
+  const rows = async (sql: string, values: unknown[] = []) => (await client.query(sql, values)).rows;
+  const next = (day: string, days: number): string =>
+    new Date(Date.parse(`${day}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10);
+  try {
+    for (const zone of ['UTC', 'Pacific/Apia', 'America/New_York', 'Europe/Berlin', 'Asia/Kathmandu']) {
+      await client.query('BEGIN');
+      await client.query(`SET LOCAL TimeZone = '${zone}'`);
+      for (const day of ODD_DAYS) {
+        await client.query('SET LOCAL ROLE penstock_owner');
+        await client.query('SELECT make_partitions($1, 3)', [day]);
+        expect((await rows('SELECT make_partitions($1, 3) AS made', [day]))[0]).toEqual({ made: 0 });
+        await client.query('SELECT make_series_partitions($1, 3)', [day]);
+        await client.query('SET LOCAL ROLE NONE');
+        for (const each of [0, 1, 2].map((days) => next(day, days))) {
+          await client.query(
+            `INSERT INTO ledger_frame (accepted_on, node_id, epoch, seq, accepted_at, digest, prev_digest, header, signature)
+             VALUES ($1, gen_random_uuid(), 1, 1, now(), '', '', '', '')`,
+            [each],
+          );
+          const [{ name }] = await rows(
+            'SELECT tableoid::regclass::text AS name FROM ledger_frame WHERE accepted_on = $1 LIMIT 1',
+            [each],
+          );
+          expect(name, `${zone} ${each}`).toBe(`ledger_frame_${each.replaceAll('-', '')}`);
+          await client.query(
+            `INSERT INTO usage_hour (tenant_id, day, subscription_id, hour, node_id, engine, up_bytes, down_bytes, billable_bytes)
+             VALUES (gen_random_uuid(), $1, gen_random_uuid(), $1::date + interval '1 hour', gen_random_uuid(), 1, 0, 0, 0)`,
+            [each],
+          );
+          const [month] = await rows(
+            'SELECT DISTINCT tableoid::regclass::text AS name FROM usage_hour WHERE day = $1',
+            [each],
+          );
+          expect(month, `${zone} ${each}`).toEqual({
+            name: `usage_hour_${each.slice(0, 7).replace('-', '')}`,
+          });
+        }
+        // Dropped is what ended before the month of that day, and nothing of it or after.
+        const month = day.slice(0, 7).replace('-', '');
+        await client.query('SET LOCAL ROLE penstock_owner');
+        await client.query('SELECT drop_series_partitions($1)', [day]);
+        await client.query('SET LOCAL ROLE NONE');
+        const left = await rows(
+          `SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'usage_hour'::regclass AND c.relname ~ '[0-9]$' ORDER BY 1`,
+        );
+        expect(left[0], `${zone} ${day}`).toEqual({ name: `usage_hour_${month}` });
+      }
+      await client.query('ROLLBACK');
+    }
+  } finally {
+    await client.query('ROLLBACK');
+    client.release();
+  }
+});
+
 test('a day whose frames had to go to the default partition gets its own afterwards, with its frames', async () => {
   const client = await superuser.connect();
   try {

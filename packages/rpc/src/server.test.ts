@@ -1,6 +1,7 @@
 // The wire as services and clients use it: errors keep their code, deadlines are demanded, streams push back, a node's
 // calls end when it is revoked, renewed files are used, and the client knows whom it talks to.
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
@@ -362,6 +363,33 @@ describe('unary calls', () => {
     );
     expect((await callUnary(client, client.enroll, request)).nodeId).toBe('127.0.0.1');
   });
+
+  test('end at their deadline when nobody answers, or nobody is there, tries included [R1-22]', async () => {
+    const ask = async (address: string, deadlineMs?: number): Promise<[string, number]> => {
+      const client = connect(IdentityServiceClient, address, {
+        ...{ tls: (await trust.node(nodeId)).tls, trustDomain: trust.trustDomain, log },
+        servers: ['scheduler' as const],
+      });
+      cleanups.push(() => client.close());
+      const started = performance.now();
+      const settings = deadlineMs === undefined ? {} : { deadlineMs };
+      const error = await failure(callUnary(client, client.renew, { csr: Buffer.alloc(0) }, settings));
+      return [error.code, performance.now() - started];
+    };
+    const silent = createTcpServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    cleanups.push(() => void silent.close());
+    const hanging = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    // Nothing said: ten seconds. Something said: that. Connections are tried again meanwhile, never beyond it.
+    const [[code, ms], [shortCode, shortMs], [goneCode, goneMs]] = await Promise.all([
+      ask(hanging),
+      ask(hanging, 700),
+      ask('127.0.0.1:1', 700),
+    ]);
+    expect([code, shortCode, goneCode]).toEqual(['unavailable', 'unavailable', 'unavailable']);
+    expect(ms).toBeLessThan(11_000);
+    expect(Math.max(shortMs, goneMs)).toBeLessThan(1_700);
+  }, 30_000);
 
   test('the enrollment edge serves what is for anyone and nothing else', async () => {
     const client = await identityEdge();

@@ -10,9 +10,30 @@ export interface AuditEntry {
   action: string;
   entity: string;
   entityId: string | null;
-  /** Only what may be read by an auditor: never a secret, a hash or a token. */
+  /** Only what may be read by an auditor: never a secret, a hash or a token. Names of customers are withheld here. */
   before?: object;
   after?: object;
+}
+
+/**
+ * What a tenant's people write about its customers, by entity. Who is erased must be gone from the log too, and no row of
+ * it can ever change: it keeps that something was written, and whether it changed, never what.
+ */
+const aboutCustomers: Readonly<Record<string, readonly string[]>> = {
+  subscription: ['name', 'externalRef', 'namePattern', 'filter'],
+  device: ['name'],
+};
+
+function withoutCustomers(entity: string, values: object | undefined, than?: object): object | null {
+  if (values === undefined) return null;
+  const before = new Map(Object.entries(than ?? {}));
+  const kept = Object.entries(values).map(([field, value]: [string, unknown]) => {
+    if (value === null || value === undefined || !aboutCustomers[entity]?.includes(field))
+      return [field, value];
+    const isChanged = than !== undefined && before.get(field) !== value;
+    return [field, isChanged ? 'withheld, changed' : 'withheld'];
+  });
+  return Object.fromEntries(kept) as object;
 }
 
 /** Appends one row for the acting person. The last statement of a transaction. */
@@ -21,7 +42,8 @@ export async function appendAudit({ actor, client, at }: Acting, entry: AuditEnt
   await appendAuditRecord(client, {
     ...{ tenantId, at, accountId, keyId, ip, userAgent, requestId, traceId: actor.traceId ?? null },
     ...{ action: entry.action, entity: entry.entity, entityId: entry.entityId },
-    ...{ before: entry.before ?? null, after: entry.after ?? null },
+    before: withoutCustomers(entry.entity, entry.before),
+    after: withoutCustomers(entry.entity, entry.after, entry.before),
   });
 }
 
