@@ -7,6 +7,7 @@ import { Client, type AuthWhoamiReply } from '@penstock/client/gen/api';
 import type { TransportOptions } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import type { Environment } from '@penstock/service/config';
+import { sameSecret } from '@penstock/service/secret-compare';
 import { readSession, sessionFile, writeSession, type Session } from './session.js';
 
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -39,6 +40,8 @@ export class Api {
   readonly open: Client;
   private readonly file: string;
   private readonly options: TransportOptions;
+  /** The access token of the last request. */
+  private sent: string | undefined;
 
   constructor(
     readonly address: string,
@@ -49,7 +52,7 @@ export class Api {
     this.open = new Client(this.options);
     this.client = new Client({
       ...this.options,
-      credentials: { token: () => this.session().accessToken, renew: () => this.renew() },
+      credentials: { token: () => (this.sent = this.session().accessToken), renew: () => this.renew() },
     });
   }
 
@@ -142,7 +145,9 @@ export class Api {
 
   private async renew(): Promise<boolean> {
     const session = this.session();
-    const { refreshToken, tenantId } = session;
+    const { refreshToken, tenantId, accessToken } = session;
+    // Another command has renewed it meanwhile.
+    if (this.sent !== undefined && !sameSecret(accessToken, this.sent)) return true;
     const tokens = await this.open.auth.refresh({ refreshToken, tenantId });
     this.remember({ ...session, ...tokens });
     return true;

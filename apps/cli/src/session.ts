@@ -40,6 +40,8 @@ export function writeSession(file: string, api: string, session: Session | undef
   if (session === undefined) delete all[api];
   else all[api] = session;
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  writeFileSync(`${file}.new`, JSON.stringify(all, null, 2), { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  // Commands that run at the same time write files of their own.
+  const aside = `${file}.${process.pid}.new`;
+  writeFileSync(aside, JSON.stringify(all, null, 2), { mode: 0o600 });
+  renameSync(aside, file);
 }

@@ -2,7 +2,8 @@
 import { createServer, connect, type Server, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { withPassword, type Login } from '../../control-api/test/sign-in.js';
+import { FakeClock } from '@penstock/domain/clock';
+import { anHourLater, withPassword, type Login } from '../../control-api/test/sign-in.js';
 import { createWorld, type World } from '../../control-api/test/world.js';
 import { Penstock, type Running } from './penstock.js';
 
@@ -43,6 +44,7 @@ class Wire {
 }
 
 describe('penstock events', () => {
+  const clock = new FakeClock(Date.now());
   let world: World;
   let owner: Login;
   let wire: Wire;
@@ -50,7 +52,7 @@ describe('penstock events', () => {
   let count = 0;
 
   beforeAll(async () => {
-    world = await createWorld();
+    world = await createWorld({ clock });
     owner = await withPassword(world, await world.tenant('own'), 'owner');
     wire = new Wire(Number(new URL(world.url).port));
     penstock = new Penstock(await wire.listen());
@@ -126,6 +128,23 @@ describe('penstock events', () => {
     const ids = idsIn(running.out);
     expect(new Set(ids).size).toBe(ids.length);
     expect(ids.filter((id) => expected.includes(id))).toEqual(expected);
+  });
+
+  test('it outlives its access token and misses nothing', async () => {
+    const running = penstock.start(['events']);
+    await standing(running);
+    const before = await makeGroup();
+    const kept = penstock.sessions();
+    await anHourLater(world, clock, owner);
+    const after = await makeGroup();
+    await expect.poll(() => penstock.sessions(), { timeout: 10_000 }).not.toBe(kept);
+    await running.until((all) => [before, after].every((id) => all.includes(id)));
+    const later = await makeGroup();
+    await running.until((all) => all.includes(later));
+    await interrupted(running);
+    const ids = idsIn(running.out);
+    expect(ids.slice(-3)).toEqual([before, after, later]);
+    expect(new Set(ids).size).toBe(ids.length);
   });
 
   test('what is refused at its beginning is one sentence', async () => {

@@ -1,6 +1,6 @@
 // The command as a person or a script runs it: a process of its own, with a home of its own, against a real API.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -58,6 +58,8 @@ export class Running {
 export class Penstock {
   readonly home = mkdtempSync(join(tmpdir(), 'penstock-cli-'));
 
+  readonly sessionFile = join(this.home, '.config', 'penstock', 'sessions.json');
+
   constructor(readonly api: string) {}
 
   /** Runs to its end; `input` is what stands on standard input. */
@@ -82,6 +84,11 @@ export class Penstock {
   onTerminal(...words: string[]): Running {
     const quoted = [process.execPath, main, ...words].map((word) => `'${word}'`).join(' ');
     return terminal(quoted, this.#env());
+  }
+
+  /** What it remembers of who is signed in. */
+  sessions(): string {
+    return readFileSync(this.sessionFile, 'utf8');
   }
 
   remove(): void {

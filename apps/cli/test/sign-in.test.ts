@@ -1,6 +1,5 @@
 // Signing in as people do it: at a terminal that shows nothing of the secret, from a script, with a second factor.
-import { readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { statSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { FakeClock } from '@penstock/domain/clock';
 import { codeAt, setUpApp } from '../../control-api/test/authenticator-app.js';
@@ -60,9 +59,8 @@ describe('signing in', () => {
 
   test('a script gives the password on standard input; who may read what is kept is this user alone', async () => {
     expect((await penstock.run(login(), `${owner.password}\n`)).code).toBe(0);
-    const file = join(penstock.home, '.config', 'penstock', 'sessions.json');
-    expect(statSync(file).mode & 0o777).toBe(0o600);
-    expect(readFileSync(file, 'utf8')).not.toContain(owner.password);
+    expect(statSync(penstock.sessionFile).mode & 0o777).toBe(0o600);
+    expect(penstock.sessions()).not.toContain(owner.password);
     const wrong = await penstock.run(login(), 'something else\n');
     expect([wrong.code, wrong.out]).toEqual([1, '']);
     expect(wrong.err).toMatch(/^penstock: .+\n$/);
@@ -168,12 +166,16 @@ describe('signing in', () => {
     await penstock.run(login(), owner.password);
     await anHourLater(world, clock, owner);
     expect((await penstock.json('whoami'))['role']).toBe('owner');
+    // By several commands at the same time, too.
+    await anHourLater(world, clock, owner);
+    const answers = await Promise.all([1, 2, 3, 4].map(() => penstock.run(['whoami'])));
+    expect(answers.map(({ code, err }) => [code, err])).toEqual(answers.map(() => [0, '']));
+    expect((await penstock.run(['whoami'])).code).toBe(0);
   });
 
   test('logout ends the session, on the server too', async () => {
     await penstock.run(login(), owner.password);
-    const file = join(penstock.home, '.config', 'penstock', 'sessions.json');
-    const kept = JSON.parse(readFileSync(file, 'utf8')) as Record<string, { refreshToken: string }>;
+    const kept = JSON.parse(penstock.sessions()) as Record<string, { refreshToken: string }>;
     expect((await penstock.run(['logout'])).code).toBe(0);
     const { refreshToken } = kept[world.url] ?? { refreshToken: '' };
     const again = await world.ask('POST', '/api/v1/auth/refresh', { body: { refreshToken } });
