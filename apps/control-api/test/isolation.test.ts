@@ -279,7 +279,7 @@ class OpenGuard extends AccessGuard {
     // What an open stream asks for its rights again: the attacker's own, which are good.
     const { accountId, familyId } = request.actor;
     request.user = {
-      ...{ kind: 'session', accountId: accountId as AccountId, familyId: String(familyId) },
+      ...{ kind: 'session', kid: '', accountId: accountId as AccountId, familyId: String(familyId) },
       ...{ tenantId: request.headers['x-own-tenant'] as TenantId, expiresAt: Number.MAX_SAFE_INTEGER / 1000 },
     };
     return true;
