@@ -78,7 +78,9 @@ function methodOf(path, method, operation) {
   const [, name] = operation.operationId.split('_');
   const of = (where) => operation.parameters.filter((each) => each.in === where);
   const headers = of('header').map((each) => each.name);
-  const [params, query] = [of('path'), of('query')];
+  // As they stand in the path, so that a caller writes them as the address reads.
+  const params = of('path').sort((a, b) => path.indexOf(`{${a.name}}`) - path.indexOf(`{${b.name}}`));
+  const query = of('query');
   const body = operation.requestBody;
   const good = Object.entries(operation.responses).find(([status]) => Number(status) < 300)?.[1];
   const [type, content] = Object.entries(good?.content ?? {})[0] ?? [];

@@ -24,15 +24,7 @@ import { subscriptionCommands } from './commands/subscriptions.js';
 import { tenantCommands } from './commands/tenants.js';
 import { verifyCommand } from './commands/verify.js';
 import { webhookCommands } from './commands/webhooks.js';
-import type { Output } from './output.js';
-
-/** What every command gets. */
-export interface Context {
-  api(): Api;
-  output(): Output;
-  /** `.penstock` of this clone, or what --data names. */
-  dataDirectory(): string;
-}
+import type { Context } from './context.js';
 
 /** Of the package that this file was built into. */
 function version(): string {

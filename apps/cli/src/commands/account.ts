@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { AppError } from '@penstock/domain/errors';
 import { readHidden, readHiddenAll } from '../hidden.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, printOne, printRows, printSecret } from '../output.js';
 
 interface Proof {

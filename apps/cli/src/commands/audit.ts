@@ -1,13 +1,10 @@
 // The audit log: searched over the API, verified on the host without it.
 import type { Command } from 'commander';
-import { createPool, type Pool } from '@penstock/db/pool';
 import { parseId, type TenantId } from '@penstock/domain/ids';
-import { databaseUrl } from '../database-url.js';
 import { auditEnds, readHeads, verifyAudit, type TenantReport } from '../host/audit-verify.js';
-import type { Context } from '../main.js';
+import { withHost } from '../host/database.js';
+import type { Context } from '../context.js';
 import { printRows, type Output, type Row } from '../output.js';
-
-const STATEMENT_TIMEOUT_MS = 60_000;
 
 export function auditCommands(program: Command, context: Context): void {
   const audit = program.command('audit').description('who did what, and the proof that nobody changed it');
@@ -53,20 +50,6 @@ export function auditCommands(program: Command, context: Context): void {
           out.write(`${JSON.stringify({ tenantId, seq: seq.toString(), hash: hash.toString('hex') })}\n`);
       });
     });
-}
-
-/** With control-api's login of `npm start`, which is readable on the host alone. */
-export async function withHost<T>(context: Context, work: (pool: Pool) => Promise<T>): Promise<T> {
-  const pool = createPool(databaseUrl(context.dataDirectory(), 'control_api'), {
-    applicationName: 'penstock-cli',
-    max: 2,
-    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
-  });
-  try {
-    return await work(pool);
-  } finally {
-    await pool.end();
-  }
 }
 
 function lineOf({ tenantId, name, rows, ok, firstWrongSeq, reason }: TenantReport): string {

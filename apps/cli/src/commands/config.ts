@@ -6,7 +6,7 @@ import {
   readOperatorConfig,
   type OperatorConfig,
 } from '@penstock/stack/operator-config';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 
 export function configCommands(program: Command, context: Context): void {
   const config = program.command('config').description('configuration of this installation');

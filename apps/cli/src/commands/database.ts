@@ -1,7 +1,7 @@
 // Address of the database, for psql and Grafana.
 import type { Command } from 'commander';
 import { databaseRoles, databaseUrl } from '../database-url.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 
 export function databaseCommands(program: Command, context: Context): void {
   const database = program.command('db').description('the database of npm start');

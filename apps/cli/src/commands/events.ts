@@ -1,7 +1,7 @@
 // What happens in the tenant while it happens, a line each.
 import type { Command } from 'commander';
 import { followEvents, type LiveEvent } from '@penstock/client/events';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 
 export function eventCommands(program: Command, context: Context): void {
   program

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { QuarantineReleaseBody } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, humanBytes, printOne, printRows, type Row } from '../output.js';
 
 export function groupCommands(program: Command, context: Context): void {
@@ -29,7 +29,7 @@ export function groupCommands(program: Command, context: Context): void {
       printOne(context.output(), await context.api().client.nodeGroups.rename(groupId, { name })),
     );
   group.command('remove <groupId> <nodeId>').action(async (groupId: string, nodeId: string) => {
-    await context.api().client.nodeGroups.removeNode(nodeId, groupId);
+    await context.api().client.nodeGroups.removeNode(groupId, nodeId);
     printDone(context.output(), 'removed');
   });
   group

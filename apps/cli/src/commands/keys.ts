@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Client, NewApiKey, NewMachineToken } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, printOne, printRows, printSecret, type Row } from '../output.js';
 
 export function keyCommands(program: Command, context: Context): void {

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { AppError } from '@penstock/domain/errors';
 import type { Member, NewInvitation } from '@penstock/client/gen/api';
 import { allRows, type Api } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, printOne, printRows, printSecret } from '../output.js';
 
 const ROLES = 'owner, admin, operator or auditor';

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { NewNode } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, printOne, printRows } from '../output.js';
 
 export function nodeCommands(program: Command, context: Context): void {
@@ -68,7 +68,7 @@ export function nodeCommands(program: Command, context: Context): void {
       });
     });
   node.command('revoke-token <nodeId> <joinTokenId>').action(async (id: string, joinTokenId: string) => {
-    await context.api().client.joinTokens.revoke(joinTokenId, id);
+    await context.api().client.joinTokens.revoke(id, joinTokenId);
     printDone(context.output(), 'revoked');
   });
   node

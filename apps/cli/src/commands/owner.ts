@@ -4,8 +4,8 @@ import { systemClock } from '@penstock/domain/clock';
 import { AppError } from '@penstock/domain/errors';
 import { readEndpoints } from '../api.js';
 import { recoverOwner } from '../host/owner-recover.js';
-import type { Context } from '../main.js';
-import { withHost } from './audit.js';
+import type { Context } from '../context.js';
+import { withHost } from '../host/database.js';
 
 export function ownerCommands(program: Command, context: Context): void {
   const owner = program.command('owner').description('the platform’s owner, from the host');

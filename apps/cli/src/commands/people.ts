@@ -5,7 +5,7 @@ import { AppError } from '@penstock/domain/errors';
 import type { AuthWhoamiReply } from '@penstock/client/gen/api';
 import { allRows, readEndpoints, type Api } from '../api.js';
 import { readHidden } from '../hidden.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, printOne, printRows, type Output } from '../output.js';
 
 export function peopleCommands(program: Command, context: Context): void {

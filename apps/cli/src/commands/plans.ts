@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { NewPlan, Plan } from '@penstock/client/gen/api';
 import { allRows, type Api } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { humanLimit, parseBytes, printDone, printOne, printRows, withHumanBytes } from '../output.js';
 
 export function planCommands(program: Command, context: Context): void {

@@ -1,7 +1,7 @@
 // What the platform decides for everybody: its settings, and accounts that are closed.
 import type { Command } from 'commander';
 import type { SettingChange } from '@penstock/client/gen/api';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printOne } from '../output.js';
 
 /** Option → setting; those of numbers are told apart. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { headerText, lineText, STATEMENT_FORMAT } from '@penstock/domain/statement';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { statementCommands } from './statements.js';
 
 const keys = generateKeyPairSync('ed25519');

@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { AppError } from '@penstock/domain/errors';
 import { parseId } from '@penstock/domain/ids';
 import { verifyStatement, type StatementReport } from '@penstock/ledger/verify-statement';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import {
   humanBytes,
   printDone,

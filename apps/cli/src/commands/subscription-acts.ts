@@ -1,7 +1,7 @@
 // What is done to one subscription beside changing its terms, and its WireGuard devices.
 import type { Command } from 'commander';
 import type { Subscription } from '@penstock/client/gen/api';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { humanBytes, parseBytes, printDone, printOne, printRows, withHumanBytes } from '../output.js';
 
 const plainActs = [
@@ -82,20 +82,20 @@ export function deviceCommands(subscription: Command, context: Context): void {
     .command('rename-device <id> <deviceId> <name>')
     .description('give a device another name')
     .action(async (id: string, deviceId: string, name: string) =>
-      printOne(context.output(), await context.api().client.devices.rename(deviceId, id, { name })),
+      printOne(context.output(), await context.api().client.devices.rename(id, deviceId, { name })),
     );
   subscription
     .command('rotate-device <id> <deviceId>')
     .description('new keys: the old configuration opens nothing any more')
     .option('--public-key <key>', "the customer's own key; otherwise a pair is made")
     .action(async (id: string, deviceId: string, options: { publicKey?: string }) =>
-      printOne(context.output(), await context.api().client.devices.rotate(deviceId, id, { ...options })),
+      printOne(context.output(), await context.api().client.devices.rotate(id, deviceId, { ...options })),
     );
   subscription
     .command('remove-device <id> <deviceId>')
     .description('take a device away')
     .action(async (id: string, deviceId: string) => {
-      await context.api().client.devices.remove(deviceId, id);
+      await context.api().client.devices.remove(id, deviceId);
       printDone(context.output(), 'removed');
     });
 }

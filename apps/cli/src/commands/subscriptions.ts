@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Subscription, SubscriptionChange } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { actCommands, deviceCommands } from './subscription-acts.js';
 import { humanLimit, parseBytes, printDone, printOne, printRows, withHumanBytes } from '../output.js';
 
@@ -98,6 +98,7 @@ export function subscriptionCommands(program: Command, context: Context): void {
         for (const { uri } of node.vless) out.write(`${uri}\n`);
         for (const { conf } of node.wireguard) out.write(`${conf}\n`);
       }
+      for (const engine of answer.missingEngines) out.write(`# no node offers ${engine} now\n`);
     });
   subscription
     .command('update <id>')

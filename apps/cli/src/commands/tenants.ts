@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Client, Tenant, TenantChange } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { parseBytes, printOne, printRows, withHumanBytes } from '../output.js';
 
 interface LimitOptions {

@@ -14,7 +14,7 @@ import { CertificateBook } from '../certificates.js';
 import { databaseUrl } from '../database-url.js';
 import { encodeRecord, MAGIC, readExport } from '../export-file.js';
 import { findCertificates, findHeads, storedFrames } from '../ledger.store.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { humanBytes, type Output } from '../output.js';
 
 interface Source {

@@ -5,7 +5,7 @@ import { systemClock } from '@penstock/domain/clock';
 import type { Client, WebhookListDeliveriesItem } from '@penstock/client/gen/api';
 import { allRows } from '../api.js';
 import { readHidden } from '../hidden.js';
-import type { Context } from '../main.js';
+import type { Context } from '../context.js';
 import { printDone, printOne, printRows, printSecret } from '../output.js';
 
 const URL_HELP = 'https address on port 443 or 8443; "-": asked for, when the address is a secret';
@@ -104,7 +104,7 @@ function deliveryCommands(webhook: Command, context: Context): void {
     .command('redeliver <id> <deliveryId>')
     .description('send a delivery that is over once more')
     .action(async (id: string, deliveryId: string) => {
-      await context.api().client.webhooks.deliverAgain(deliveryId, id);
+      await context.api().client.webhooks.deliverAgain(id, deliveryId);
       printDone(context.output(), 'it is sent again');
     });
 }

@@ -2029,11 +2029,11 @@ class NodeGroupsApi {
   }
 
   /** Takes a node out of the group. Needs `node_group.update`. */
-  removeNode(nodeId: string, nodeGroupId: string, options?: MutationOptions): Promise<void> {
+  removeNode(nodeGroupId: string, nodeId: string, options?: MutationOptions): Promise<void> {
     return this.transport.send({
       method: 'DELETE',
       path: '/api/v1/node-groups/{nodeGroupId}/nodes/{nodeId}',
-      params: { nodeId, nodeGroupId },
+      params: { nodeGroupId, nodeId },
       keyed: true,
       options,
     });
@@ -2241,11 +2241,11 @@ class JoinTokensApi {
   }
 
   /** Revokes a join token that no node has used. Needs `join_token.delete`. */
-  revoke(joinTokenId: string, nodeId: string, options?: MutationOptions): Promise<void> {
+  revoke(nodeId: string, joinTokenId: string, options?: MutationOptions): Promise<void> {
     return this.transport.send({
       method: 'DELETE',
       path: '/api/v1/nodes/{nodeId}/join-tokens/{joinTokenId}',
-      params: { joinTokenId, nodeId },
+      params: { nodeId, joinTokenId },
       keyed: true,
       options,
     });
@@ -2551,26 +2551,26 @@ class DevicesApi {
   }
 
   /** One device. Needs `subscription.read`. */
-  get(deviceId: string, subscriptionId: string, options?: RequestOptions): Promise<Device> {
+  get(subscriptionId: string, deviceId: string, options?: RequestOptions): Promise<Device> {
     return this.transport.send({
       method: 'GET',
       path: '/api/v1/subscriptions/{subscriptionId}/devices/{deviceId}',
-      params: { deviceId, subscriptionId },
+      params: { subscriptionId, deviceId },
       options,
     });
   }
 
   /** Renames a device. Needs `device.update`. */
   rename(
-    deviceId: string,
     subscriptionId: string,
+    deviceId: string,
     body: DeviceChange,
     options?: MutationOptions,
   ): Promise<Device> {
     return this.transport.send({
       method: 'PATCH',
       path: '/api/v1/subscriptions/{subscriptionId}/devices/{deviceId}',
-      params: { deviceId, subscriptionId },
+      params: { subscriptionId, deviceId },
       body,
       keyed: true,
       options,
@@ -2578,11 +2578,11 @@ class DevicesApi {
   }
 
   /** Removes a WireGuard device. Needs `device.delete`. */
-  remove(deviceId: string, subscriptionId: string, options?: MutationOptions): Promise<void> {
+  remove(subscriptionId: string, deviceId: string, options?: MutationOptions): Promise<void> {
     return this.transport.send({
       method: 'DELETE',
       path: '/api/v1/subscriptions/{subscriptionId}/devices/{deviceId}',
-      params: { deviceId, subscriptionId },
+      params: { subscriptionId, deviceId },
       keyed: true,
       options,
     });
@@ -2590,15 +2590,15 @@ class DevicesApi {
 
   /** Gives a device new keys. Needs `device.update`. */
   rotate(
-    deviceId: string,
     subscriptionId: string,
+    deviceId: string,
     body: DeviceRotateBody,
     options?: MutationOptions,
   ): Promise<Device> {
     return this.transport.send({
       method: 'POST',
       path: '/api/v1/subscriptions/{subscriptionId}/devices/{deviceId}/rotate',
-      params: { deviceId, subscriptionId },
+      params: { subscriptionId, deviceId },
       body,
       keyed: true,
       options,
@@ -2922,11 +2922,11 @@ class WebhooksApi {
   }
 
   /** Sends a delivery that is over once more. Needs `webhook.update`. */
-  deliverAgain(deliveryId: string, webhookId: string, options?: MutationOptions): Promise<void> {
+  deliverAgain(webhookId: string, deliveryId: string, options?: MutationOptions): Promise<void> {
     return this.transport.send({
       method: 'POST',
       path: '/api/v1/webhooks/{webhookId}/deliveries/{deliveryId}/deliver',
-      params: { deliveryId, webhookId },
+      params: { webhookId, deliveryId },
       keyed: true,
       options,
     });
