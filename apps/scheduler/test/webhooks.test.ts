@@ -1,5 +1,6 @@
 // A tenant's server is told of events: signed, once for each event, again while it fails, and never at an address that is
 // not on the public internet.
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -18,6 +19,22 @@ interface Call {
 
 const SECRET = 'whsec_test';
 const NAME = 'localhost';
+/** Spellings of inner addresses that are tried while packets are counted. */
+const INSIDE = 500;
+/** A port of nothing else on this machine. */
+const COUNTED_PORT = '44389';
+const canCount = process.getuid?.() === 0 && spawnSync('nft', ['list', 'tables']).status === 0;
+
+/** 32 random bits at a time, from a seed (mulberry32). */
+function seededBits(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return (mixed ^ (mixed >>> 14)) >>> 0;
+  };
+}
 
 let world: World;
 let server: Server;
@@ -240,6 +257,99 @@ describe('V37 whom a webhook may call [R3-12]', () => {
   test.each(inside)('%s is refused', async (host) => {
     expect(await post(`https://${host}/`)).toEqual({ ok: false, error: 'address_refused', status: null });
   });
+
+  test.runIf(canCount)(
+    `${INSIDE} addresses inside, in every spelling and behind names: no packet leaves for one (as root) [G16]`,
+    { timeout: 120_000 },
+    async () => {
+      const random = seededBits(37);
+      const bases: [number, number, number][] = [
+        ...([
+          [10, 0, 8],
+          [127, 0, 8],
+          [172, 16, 12],
+          [192, 168, 16],
+          [169, 254, 16],
+        ] as [number, number, number][]),
+        ...([
+          [100, 64, 10],
+          [0, 0, 8],
+          [224, 0, 4],
+          [240, 0, 4],
+        ] as [number, number, number][]),
+      ];
+      const hex = (n: number, digits = 0): string => n.toString(16).padStart(digits, '0');
+      const spellings = (address: number): string[] => {
+        const [a, b, c, d] = [
+          address >>> 24,
+          (address >>> 16) & 255,
+          (address >>> 8) & 255,
+          address & 255,
+        ] as const;
+        const [high, low] = [hex(address >>> 16), hex(address & 0xffff)];
+        return [
+          ...[`${a}.${b}.${c}.${d}`, `${address}`, `0x${hex(address, 8)}`, `0${address.toString(8)}`],
+          ...[`0x${hex(a)}.0x${hex(b)}.0x${hex(c)}.0x${hex(d)}`, `0${a.toString(8)}.${b}.${c}.${d}`],
+          ...[`${a}.${address & 0xffffff}`, `${a}.${b}.${address & 0xffff}`, `${a}.${b}.${c}.${d}.`],
+          ...[`[::ffff:${a}.${b}.${c}.${d}]`, `[::ffff:${high}:${low}]`, `[64:ff9b::${high}:${low}]`],
+          ...[
+            `[2002:${high}:${low}::1]`,
+            `[::${a}.${b}.${c}.${d}]`,
+            `[fd00::${high}:${low}]`,
+            `[fe80::${low}]`,
+          ],
+        ];
+      };
+      const addresses = bases.flatMap(([a, b, bits]) =>
+        Array.from({ length: 4 }, () => {
+          const base = ((a << 24) | (b << 16)) >>> 0;
+          return (base | (random() >>> bits)) >>> 0;
+        }),
+      );
+      const hosts = addresses.flatMap(spellings);
+      expect(hosts.length).toBeGreaterThanOrEqual(INSIDE);
+      // Every first packet of a connection to this port, wherever it is for, is counted.
+      const table = `penstock_g16_${process.pid}`;
+      const nft = (script: string): string =>
+        execFileSync('nft', ['-f', '-'], { input: script, encoding: 'utf8' });
+      nft(`table inet ${table} { counter dialled {}
+        chain out { type filter hook output priority 0; tcp dport ${COUNTED_PORT} tcp flags & (syn | ack) == syn counter name dialled;
+        }
+      }`);
+      const packets = (): number => {
+        const listed = execFileSync('nft', ['list', 'counter', 'inet', table, 'dialled'], {
+          encoding: 'utf8',
+        });
+        return Number(/packets (\d+)/.exec(listed)?.[1]);
+      };
+      try {
+        // The counter counts: one that is allowed is dialled, and nobody listens there.
+        const ports = new Set([COUNTED_PORT]);
+        const call = async (host: string, options: object = {}): Promise<CallResult> =>
+          post(`https://${host}:${COUNTED_PORT}/`, { ports, ...options });
+        expect(await call('127.0.0.1', { allow: ['127.0.0.1/32'] })).toMatchObject({ ok: false });
+        const counted = packets();
+        expect(counted).toBeGreaterThan(0);
+        for (const host of hosts) {
+          const address = host.replace(/[[\]]/g, '');
+          const inner = { address, family: host.startsWith('[') ? 6 : 4 };
+          // The address itself, and behind a name, as a resolver writes it: alone, and beside one that is public.
+          const results = await Promise.all([
+            call(host),
+            call('inner.test', { lookup: () => Promise.resolve([inner]) }),
+            call('both.test', {
+              lookup: () => Promise.resolve([{ address: '203.0.113.9', family: 4 }, inner]),
+            }),
+          ]);
+          const refused = { ok: false, error: 'address_refused', status: null };
+          expect(results, host).toEqual([refused, refused, refused]);
+        }
+        expect(packets()).toBe(counted);
+      } finally {
+        nft(`delete table inet ${table}`);
+      }
+    },
+  );
 
   test('a name is refused when one of its addresses is inside', async () => {
     const both = (): Promise<{ address: string; family: number }[]> =>

@@ -4,10 +4,10 @@
 
 export type Family = 4 | 6;
 
-/** Nothing on the internet; link-local and the last IPv4 one hold the clouds' metadata services. */
+/** Nothing on the internet (::/96 writes IPv4 as IPv6); link-local and the last IPv4 one hold the clouds' metadata services. */
 const NEVER: Record<Family, readonly string[]> = {
   4: ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4', '168.63.129.16/32'],
-  6: ['::/127', '::ffff:0:0/96', 'fe80::/10', 'ff00::/8'],
+  6: ['::/96', '::ffff:0:0/96', 'fe80::/10', 'ff00::/8'],
 };
 /** Somebody's inside: RFC 1918, shared address space, unique local (fd00:ec2::254 too), NAT64 and 6to4 to them. */
 const PRIVATE: Record<Family, readonly string[]> = {

@@ -76,6 +76,8 @@ export class Egress {
   }
 
   #mayDial(address: string, family: number): boolean {
+    // Text that is no address is in no list, and would be looked up once more by whoever dials it.
+    if (isIP(address) !== family) return false;
     const kind = family === 6 ? 'ipv6' : 'ipv4';
     return this.#allowed.check(address, kind) || !this.#blocked.check(address, kind);
   }
