@@ -55,7 +55,7 @@ function expectSentence({ code, said }: End, matter: RegExp): void {
 
 const processes = ['control-api', 'scheduler', 'collector', 'node-agent-one'];
 
-test.each(processes)('%s with a broken configuration names each variable', async (name) => {
+test.each(processes)('%s with a broken configuration names each variable [R1-07]', async (name) => {
   const wrong = name === 'node-agent-one' ? { AGENT_DIR: undefined } : { DATABASE_URL_FILE: undefined };
   const end = await start(name, { ...wrong, LOG_LEVEL: 'loud' });
   expect(end.code).toBe(EXIT_CONFIG);
@@ -75,7 +75,7 @@ test.each(processes)('%s with a port that is taken says which', async (name) => 
 });
 
 test.each(['control-api', 'scheduler', 'collector'])(
-  '%s without its certificate says which file',
+  '%s without its certificate says which file [R1-07]',
   async (name) => {
     const missing = join(world.dir, 'nowhere.pem');
     expectSentence(
@@ -94,14 +94,14 @@ test.each(['control-api', 'scheduler', 'collector'])(
   },
 );
 
-test('node-agent with a directory that cannot be written says which', async () => {
+test('node-agent with a directory that cannot be written says which [R1-07]', async () => {
   // A file where the directory should be: refused to root as well.
   const file = join(world.dir, 'a-file');
   writeFileSync(file, '');
   expectSentence(await start('node-agent-one', { AGENT_DIR: join(file, 'agent') }), /a-file/);
 });
 
-test('node-agent without an identity and without a token says what it needs', async () => {
+test('node-agent without an identity and without a token says what it needs [R1-07]', async () => {
   const dir = join(world.dir, 'fresh');
   mkdirSync(dir, { mode: 0o700 });
   expectSentence(

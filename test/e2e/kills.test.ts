@@ -20,6 +20,8 @@ const EXTRA_MAX = 8;
 const DOWN_BYTES = 40_000;
 /** The longest pause of a node that looks for the scheduler, and the order's own time. */
 const RECONNECT_MS_MAX = 40_000;
+/** The deadline of an end by signal, and a busy machine's second. */
+const ENDED_MS_MAX = 11_000;
 
 let world: World;
 let node: NodeOfWorld;
@@ -215,6 +217,36 @@ test(
     });
     // One order an edit, each confirmed: none lost, none given twice.
     expect(await revisions(edited)).toMatchObject({ orders: 11n, confirmed: 11n });
+  },
+);
+
+test(
+  'each process told to end by SIGTERM under traffic ends in time and loses nothing (4 rounds) [R1-24]',
+  { timeout: 150_000 },
+  async () => {
+    const random = seeded(SEED);
+    /** Whether the agent's end is the engines' end, too: in development it is, in production customers go on. */
+    const stopEngines = async (value: '0' | '1'): Promise<void> => {
+      await world.stack.kill(node.process);
+      await world.stack.restart(node.process, { AGENT_STOP_ENGINES: value });
+      await flows();
+    };
+    await underTraffic(async () => {
+      await stopEngines('0');
+      for (let turn = 0; turn < 4; turn++) {
+        for (const name of ['collector', 'scheduler', 'control-api', node.process]) {
+          await moment(WINDOW_MS * random());
+          const asked = performance.now();
+          await world.stack.process(name).stop();
+          // Past its deadline a process ends itself; past the supervisor's it would have been killed.
+          expect(performance.now() - asked, name).toBeLessThan(ENDED_MS_MAX);
+          await pump.move(DOWN_BYTES);
+          await world.stack.restart(name);
+          await flows();
+        }
+      }
+      await stopEngines('1');
+    });
   },
 );
 

@@ -167,7 +167,7 @@ class Generator {
   }
 }
 
-describe('hostile requests on every route [G11] [R2-10]', () => {
+describe('hostile requests on every route [G11, R2-10, R3-19]', () => {
   let world: World;
   let ids: Ids;
   let person: Person;

@@ -34,7 +34,7 @@ describe('V17 races of roles', () => {
   afterAll(() => world.close());
 
   test.each(Array.from({ length: ROUNDS }, (_, n) => n + 1))(
-    'seed %i: 200 parallel conflicting changes leave nobody above his right, and an owner',
+    'seed %i: 200 parallel conflicting changes leave nobody above his right, and an owner [R3-19]',
     { timeout: 120_000 },
     async (seed) => {
       const next = random(seed);

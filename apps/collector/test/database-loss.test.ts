@@ -81,7 +81,7 @@ async function restart(): Promise<void> {
   );
 }
 
-it('loses and doubles nothing when PostgreSQL is killed and restarted under load', async () => {
+it('loses and doubles nothing when PostgreSQL is killed and restarted under load [R3-19]', async () => {
   running = await startCollector({ url: (role) => server.url(role, password, DATABASE) }, trust, {
     flushMs: 30,
     metersFlushMs: 100,

@@ -95,7 +95,7 @@ test('200: a tenant lists its own nodes and the shared ones, and sees what only 
   );
 });
 
-test('400: addresses, ports, tags, subnets and engines that cannot be', async () => {
+test('400: addresses, ports, tags, subnets and engines that cannot be [R3-13]', async () => {
   const wrong: [string, object][] = [
     ['address', { address: 'http://x' }],
     ['address', { address: '300.1.1.1' }],
@@ -104,6 +104,14 @@ test('400: addresses, ports, tags, subnets and engines that cannot be', async ()
     ['inbounds', { inbounds: [vless, { ...vless, tag: 'again' }] }],
     ['inbounds', { inbounds: [{ ...vless, port: 0 }] }],
     ['inbounds', { inbounds: [{ ...vless, port: 65_536 }] }],
+    ...['80', -1, 1.5, null, true, [80], {}, '', 1e300].map((port): [string, object] => [
+      'inbounds',
+      { inbounds: [{ ...vless, port }] },
+    ]),
+    ...[null, 7, '', ' ', [], {}, 'a b', 'x'.repeat(1_000_000), 'host:80', '-x.example', '\u0000'].map(
+      (address): [string, object] => ['address', { address }],
+    ),
+    ...['1000', 1.5, null, [], 1e300].map((linkMbps): [string, object] => ['linkMbps', { linkMbps }]),
     ['inbounds', { inbounds: [{ ...vless, tag: 'A B' }] }],
     ['inbounds', { inbounds: [{ ...vless, tag: '-a' }] }],
     ['inbounds', { inbounds: [{ ...vless, tag: 'a'.repeat(33) }] }],

@@ -148,7 +148,7 @@ describe('enrolment', () => {
     expect(await certificates()).toBe(1);
   });
 
-  test('stops for what waiting does not cure, each by its code', async () => {
+  test('stops for what waiting does not cure, each by its code [R1-07]', async () => {
     const used = await joinToken();
     await openIdentity(options(used));
     const other = mkdtempSync(join(tmpdir(), 'penstock-agent-'));

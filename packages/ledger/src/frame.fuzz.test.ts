@@ -137,7 +137,7 @@ test('headers', () => {
   expect(counts.refused).toBeGreaterThan(10_000);
 }, 120_000);
 
-test('frames', () => {
+test('frames [R3-19]', () => {
   const counts = run(2, validFrame, (bytes) => {
     const frame = decodeFrame(bytes);
     const payloads = frame.slices.every((slice) =>

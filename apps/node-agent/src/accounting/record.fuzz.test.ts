@@ -133,7 +133,7 @@ function check(below: Below, make: (below: Below) => Buffer, again: (bytes: Buff
   expect(refused).toBeGreaterThan(1000);
 }
 
-test('bodies of all kinds', () => {
+test('bodies of all kinds [R3-19]', () => {
   const below = seeded(4);
   check(below, frameBody, (bytes) => {
     const { engines, acked, ...sealed } = decodeFrameBody(bytes);

@@ -1,7 +1,7 @@
 // The driver against the real Xray: a server driven by it, real Xray clients behind loopback, an origin.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { spawn } from 'node:child_process';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
@@ -366,7 +366,7 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     await changed.detach();
   });
 
-  test('what lies on disk is for the owner only, and names no destination', async () => {
+  test('what lies on disk is for the owner only, and names no destination [R1-27]', async () => {
     const access = newAccess();
     await engine.start([access]);
     await download(await clientOf(access), 1_000);
@@ -385,6 +385,28 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
       expect(readFileSync(join(options.dir, name), 'utf8')).not.toContain(`:${origin.port}`);
     }
   });
+
+  test.runIf(process.getuid?.() === 0)(
+    'another user of the machine reaches neither the API nor what lies beside it (as root) [R1-27]',
+    async () => {
+      await engine.start([newAccess()]);
+      const connect = (uid: number): string => {
+        const script = `const s = require('node:net').connect(process.argv[1]);
+          s.on('connect', () => { console.log('connected'); s.destroy(); }); s.on('error', (e) => console.log(e.code));`;
+        const { stdout } = spawnSync(process.execPath, ['-e', script, join(options.dir, 'api.sock')], {
+          ...{ uid, gid: uid, cwd: '/', encoding: 'utf8' },
+        });
+        return stdout.trim();
+      };
+      expect(connect(0)).toBe('connected');
+      expect(connect(65_534)).toBe('EACCES');
+      // Not by the directory alone: the socket itself is its owner's.
+      chmodSync(dir, 0o755);
+      chmodSync(options.dir, 0o755);
+      expect(connect(65_534)).toBe('EACCES');
+      chmodSync(options.dir, 0o700);
+    },
+  );
 
   test.runIf(canDestroySockets())('many customers are cut as one set', async () => {
     const accesses = Array.from({ length: 300 }, newAccess);
