@@ -88,7 +88,7 @@ describe('V09 enumeration', () => {
     },
   );
 
-  test('the same work is done: one Argon2 of today’s parameters, and the same statements', async () => {
+  test('the same work is done: one Argon2 of today’s parameters, and the same statements [R2-07]', async () => {
     const statements: string[] = [];
     world.context.pool.on('acquire', (client) => {
       if (Object.hasOwn(client, 'watched')) return;
