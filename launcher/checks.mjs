@@ -11,6 +11,7 @@ const generated = join('packages', 'rpc', 'src', 'gen');
 
 const checks = [
   ['Lint', () => capture(bin('eslint'), ['.'], { env: toolchainEnv(), tailLines: 60 })],
+  ['Types of the tests', testsAreTyped],
   ['Formatting', () => capture(bin('prettier'), ['--check', '.'], { env: toolchainEnv(), tailLines: 40 })],
   ['Wires: lint', () => capture(bin('buf'), ['lint'], { cwd: join(repo, 'proto'), env: toolchainEnv() })],
   ['Wires: generated code is up to date', generatedIsCurrent],
@@ -31,6 +32,14 @@ export async function runChecks() {
     }
   }
   return failed;
+}
+
+/** The tests hold the types of what they test; they are run without a build, so nothing else would tell. */
+function testsAreTyped() {
+  return capture(bin('tsc'), ['-p', join(repo, 'tsconfig.tests.json')], {
+    env: toolchainEnv(),
+    tailLines: 40,
+  });
 }
 
 /** The client's methods are what the built API's OpenAPI document says. */

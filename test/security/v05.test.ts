@@ -24,7 +24,7 @@ const part = (value: object): string => Buffer.from(JSON.stringify(value)).toStr
 
 function hostileHeaders(header: Record<string, unknown>, jwk: object): Record<string, unknown>[] {
   const kid = String(header['kid']);
-  const kids = [
+  const kids: unknown[] = [
     ...[
       '../../../../etc/passwd',
       '/dev/null',

@@ -2,7 +2,6 @@
 // data comes back and no handler runs. A route without a declared policy stops the start, and what the OpenAPI document
 // tells is what the router has.
 import { randomBytes } from 'node:crypto';
-import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AppModule, controllers } from '../../apps/control-api/src/app.module.js';
 import { declarationOf } from '../../apps/control-api/src/http/require.decorator.js';
@@ -44,7 +43,7 @@ afterAll(async () => {
 });
 
 /** Routes as the router itself prints them: `GET /a/:b`. */
-function routerRoutes(app: NestFastifyApplication): string[] {
+function routerRoutes(app: World['app']): string[] {
   const routes: string[] = [];
   const path: string[] = [];
   for (const line of app.getHttpAdapter().getInstance().printRoutes({ commonPrefix: false }).split('\n')) {

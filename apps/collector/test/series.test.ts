@@ -75,9 +75,10 @@ describe('hours of usage', () => {
     await running.collector.flush();
     expect(await hours(0)).toEqual([]);
     await running.collector.flush(true);
-    const sum = (await hours(0)).reduce((all, h) => [all[0] + h.up, all[1] + h.down, all[2] + h.billable], [
-      0, 0, 0,
-    ] as [number, number, number]);
+    const sum = (await hours(0)).reduce<[number, number, number]>(
+      (all, h) => [all[0] + h.up, all[1] + h.down, all[2] + h.billable],
+      [0, 0, 0],
+    );
     // 1.5 × 11, rounded down row by row, twice; and 1.5 × 10.
     expect(sum).toEqual([25, 7, 16 + 16 + 15]);
     const { rows } = await sql.query('SELECT DISTINCT engine FROM usage_hour');

@@ -36,8 +36,7 @@ const operations = routes.map((route): [string, Route, Operation] => {
 
 test('the document is valid by the meta-schema of OpenAPI 3.1, its schemas by their dialect', async () => {
   const output = await validate('https://spec.openapis.org/oas/3.1/schema-base', document as never, 'BASIC');
-  expect(output.errors ?? [], JSON.stringify(output.errors?.slice(0, 5))).toEqual([]);
-  expect(output.valid).toBe(true);
+  expect(output).toMatchObject({ valid: true });
 });
 
 test('every reference in it leads somewhere', () => {

@@ -41,7 +41,7 @@ test('the secret is shown once and the URL never; both lie sealed [R3-08]', asyn
     [id],
   );
   expect(row?.url.includes('canary')).toBe(false);
-  const open = (table: string, bytes = Buffer.alloc(0)): string =>
+  const open = (table: string, bytes: Buffer = Buffer.alloc(0)): string =>
     openSecret(world.context.config.DATA_KEY, bytes, { table, tenant: owner.tenantId, row: id }).toString();
   expect(open('webhook_url', row?.url)).toBe(url);
   expect(open('webhook', row?.secret)).toBe(secret);

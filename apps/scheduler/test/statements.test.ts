@@ -227,7 +227,7 @@ describe('statements', () => {
       ...[made.keyId, made.publicKey, made.privateSealed],
     ]);
     await closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
-    const [april, may] = (await statements(tenantId)) as [StatementRow, StatementRow];
+    const [april, may] = (await statements(tenantId)) as unknown as [StatementRow, StatementRow];
     expect(april.public_key).not.toEqual(made.publicKey);
     expect(may.public_key).toEqual(made.publicKey);
     for (const row of [april, may]) expect((await verifyStatement(file(tenantId, row))).problem).toBeNull();
@@ -265,7 +265,7 @@ describe('statements', () => {
       'TRUNCATE statement_line',
     ])
       await expect(world.query(change)).rejects.toThrow(/append-only/);
-    const [row] = (await statements(tenantId)) as [StatementRow];
+    const [row] = (await statements(tenantId)) as unknown as [StatementRow];
     const lines: string[] = [];
     for await (const line of file(tenantId, row)) lines.push(line);
     const judge = (changed: string[]) => verifyStatement(asAsync(changed));

@@ -71,7 +71,7 @@ export function pageOf<Row>(rows: Row[], limit: number, idOf: (row: Row) => stri
   return { items, nextCursor: rows.length > limit && last !== undefined ? idOf(last) : null };
 }
 
-export const pageReply = (item: z.ZodType) =>
+export const pageReply = <Item extends z.ZodType>(item: Item) =>
   z.strictObject({ items: z.array(item), nextCursor: idText.nullable() });
 
 export const problem = z.strictObject({
