@@ -15,6 +15,7 @@ import {
   type Ids,
 } from '../../apps/control-api/test/attacks.js';
 import { scene, type Scene } from '../../apps/control-api/test/scene.js';
+import { withPassword } from '../../apps/control-api/test/sign-in.js';
 import { ABSENT, createWorld, type World } from '../../apps/control-api/test/world.js';
 
 let world: World;
@@ -44,7 +45,11 @@ function listenTo(pool: World['context']['pool']): void {
 
 beforeAll(async () => {
   world = await createWorld();
-  own = await scene(world, await world.person(await world.tenant('own'), 'owner'));
+  // Some routes ask for the password first, as the requests' examples have it; then for the object.
+  own = await scene(
+    world,
+    await withPassword(world, await world.tenant('own'), 'owner', 'correct horse battery'),
+  );
   other = await scene(world, await world.person(await world.tenant('other'), 'owner'));
   victim = idsOf(other);
   listenTo(world.context.pool);
