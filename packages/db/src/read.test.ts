@@ -62,6 +62,12 @@ test('an error of a read is its own; the next one gets a connection that works',
   expect(await run(reader(TENANT), setting, values)).toEqual([row]);
 });
 
+test('a value that cannot be written fails its own read; the connection serves the next', async () => {
+  const unwritable = [1n, new Date(), { cyclic: 1n }];
+  for (let i = 0; i < 3; i++) await expect(run(reader(TENANT), setting, unwritable)).rejects.toThrow();
+  expect(await run(reader(TENANT), setting, values)).toEqual([row]);
+});
+
 test('many reads at once over few connections, each with its own tenant', async () => {
   const tenants = Array.from(
     { length: 200 },

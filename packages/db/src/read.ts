@@ -54,7 +54,8 @@ class Read {
     private readonly done: Done,
   ) {}
 
-  submit(wire: Wire): void {
+  /** What it returns pg hands to handleError: nothing was sent then. */
+  submit(wire: Wire): Error | null {
     this.#wire = wire;
     const { stream } = wire;
     const message: Uint8Array[] = [];
@@ -71,10 +72,13 @@ class Read {
         wire.execute({ portal: '', rows: 0 });
       }
       wire.sync();
+    } catch (error) {
+      return error as Error;
     } finally {
       wire.stream = stream;
     }
     if (stream.writable) stream.write(Buffer.concat(message));
+    return null;
   }
 
   #shape(): { names: string[]; parsers: Parser[] } | undefined {

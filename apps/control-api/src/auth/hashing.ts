@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { AppError } from '@penstock/domain/errors';
 
 /** Memory in KiB. */
 export interface HashParameters {
@@ -27,30 +28,45 @@ const program = new URL(`./hash-worker${extension}`, import.meta.url);
 /** A thread needs little beside the hash's memory, which is not V8's. */
 const HEAP_MAX_MB = 16;
 
+/** A job that takes longer is given up, with its thread: a busy machine may need seconds. */
+const JOB_MAX_MS = 30_000;
+const RETRY_AFTER_MS = 2_000;
+
 /** One thread; it takes one job at a time (the caller sees to that) and does not keep the process alive. */
 export class HashThread {
   #worker: Worker | undefined;
 
-  /** Throws when the thread died or the stored hash has no known form. */
+  /** Throws unavailable when the thread died, was stopped or takes too long; the next job has a new one. */
   async run(job: HashJob): Promise<HashAnswer> {
     const worker = (this.#worker ??= this.#start());
     worker.ref();
+    const signal = AbortSignal.timeout(JOB_MAX_MS);
+    const over = new AbortController();
     try {
-      const ended = new AbortController();
-      const answered = once(worker, 'message', { signal: ended.signal }) as Promise<[HashAnswer]>;
-      const died = once(worker, 'exit', { signal: ended.signal }).then(() => {
-        throw new Error('the hashing thread ended');
-      });
+      const answered = once(worker, 'message', { signal: AbortSignal.any([signal, over.signal]) });
+      const died = once(worker, 'exit', { signal: over.signal });
+      died.catch(() => undefined);
       worker.postMessage(job);
-      const [answer] = await Promise.race([answered, died]).finally(() => ended.abort());
+      const [answer] = (await Promise.race([answered, died.then(() => [null])])) as [HashAnswer | null];
+      if (answer === null) throw new Error('the thread ended');
       return answer;
+    } catch (error) {
+      await this.stop();
+      throw new AppError('unavailable', 'the password could not be looked at, try again', {
+        retryAfterMs: RETRY_AFTER_MS,
+        cause: error,
+      });
     } finally {
+      over.abort();
       worker.unref();
     }
   }
 
+  /** Ends the thread, with the job that it has. */
   async stop(): Promise<void> {
-    await this.#worker?.terminate();
+    const worker = this.#worker;
+    this.#worker = undefined;
+    await worker?.terminate();
   }
 
   #start(): Worker {

@@ -12,6 +12,19 @@ const HASH_PREFIX = '$argon2id$';
 /** How a hash of today's parameters begins (PHC string format). */
 const TODAY_PREFIX = `${HASH_PREFIX}v=19$m=${PARAMETERS.memoryCost},t=${PARAMETERS.timeCost},p=${PARAMETERS.parallelism}$`;
 
+/** A stored hash that would take more than this was not made by us. */
+const COST_MAX = { m: 256 * 1024, t: 10, p: 8 };
+const PHC = /^\$argon2id\$v=19\$([a-z]=\d{1,7}(?:,[a-z]=\d{1,7})*)\$/;
+
+/** Whether the text is a hash that we may try a password against. */
+function isUsable(stored: string | null): stored is string {
+  const costs = PHC.exec(stored ?? '')?.[1]?.split(',') ?? [];
+  return (
+    costs.length > 0 &&
+    costs.every((cost) => Number(cost.slice(2)) <= (COST_MAX[cost[0] as keyof typeof COST_MAX] ?? 0))
+  );
+}
+
 /** Keyboards and systems compose the same letter differently. */
 const normal = (password: string): string => password.normalize('NFKC');
 
@@ -19,7 +32,8 @@ const normal = (password: string): string => password.normalize('NFKC');
 export class Passwords implements OnModuleDestroy {
   readonly #idle = Array.from({ length: HASHES_IN_FLIGHT_MAX }, () => new HashThread());
   readonly #threads = [...this.#idle];
-  readonly #waiting: ((thread: HashThread) => void)[] = [];
+  readonly #waiting: { take: (thread: HashThread) => void; fail: (error: AppError) => void }[] = [];
+  #ended = false;
   #expected = 0;
   #decoy: Promise<string> | undefined;
 
@@ -31,6 +45,8 @@ export class Passwords implements OnModuleDestroy {
   }
 
   async onModuleDestroy(): Promise<void> {
+    this.#ended = true;
+    for (const { fail } of this.#waiting.splice(0)) fail(tooMany());
     await Promise.all(this.#threads.map((thread) => thread.stop()));
   }
 
@@ -54,8 +70,8 @@ export class Passwords implements OnModuleDestroy {
    * `rehash`: the hash was made with other parameters than today's.
    */
   async check(password: string, stored: string | null): Promise<{ matches: boolean; rehash: boolean }> {
-    const usable = stored?.startsWith(HASH_PREFIX) ?? false;
-    const against = usable && stored !== null ? stored : await this.#decoyHash();
+    const usable = isUsable(stored);
+    const against = usable ? stored : await this.#decoyHash();
     const answer = await this.#run(normal(password), against);
     if (!('matches' in answer)) throw new Error('a stored hash could not be read');
     return { matches: answer.matches && usable, rehash: !against.startsWith(TODAY_PREFIX) };
@@ -70,6 +86,7 @@ export class Passwords implements OnModuleDestroy {
   }
 
   async #run(password: string, against?: string): Promise<HashAnswer> {
+    if (this.#ended) throw tooMany();
     const thread = this.#idle.pop() ?? (await this.#turn());
     try {
       return await thread.run({
@@ -81,13 +98,13 @@ export class Passwords implements OnModuleDestroy {
       // The one that ends hands its thread over, so nobody can slip in between.
       const next = this.#waiting.shift();
       if (next === undefined) this.#idle.push(thread);
-      else next(thread);
+      else next.take(thread);
     }
   }
 
   async #turn(): Promise<HashThread> {
     if (this.#waiting.length >= HASHES_QUEUED_MAX) throw tooMany();
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((take, fail) => this.#waiting.push({ take, fail }));
   }
 }
 

@@ -9,9 +9,13 @@ function plain(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   if (value instanceof Date) return value.toJSON();
   if (Array.isArray(value)) return value.map(plain);
-  if ('toJSON' in value) return value;
+  if (typeof (value as { toJSON?: unknown }).toJSON === 'function') return value;
   const copy: Record<string, unknown> = {};
-  for (const key of Object.keys(value)) copy[key] = plain((value as Record<string, unknown>)[key]);
+  for (const key of Object.keys(value)) {
+    const text = plain((value as Record<string, unknown>)[key]);
+    if (key === '__proto__') Object.defineProperty(copy, key, { value: text, enumerable: true });
+    else copy[key] = text;
+  }
   return copy;
 }
 

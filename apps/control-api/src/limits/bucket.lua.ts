@@ -2,6 +2,9 @@
 // which it is full; what cannot be one is taken for a full bucket, what is too far away for an empty one.
 import type { Script } from '../redis.js';
 
+/** Longer than any limit takes to fill; what Redis refuses would fail the whole step. */
+const KEPT_MS_MAX = 365 * 86_400_000;
+
 /** KEYS: the buckets. ARGV of each: burst, microseconds a token, tokens wanted. → of each: granted, left, wait ms, full in ms. */
 export const bucketScript: Script = {
   name: 'penstockTake',
@@ -19,7 +22,7 @@ for i = 1, #KEYS do
   local granted = math.max(0, math.min(wanted, left))
   local full = from + granted * refill
   if full > now then
-    redis.call('SET', KEYS[i], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+    redis.call('SET', KEYS[i], string.format('%.0f', full), 'PX', math.min(${KEPT_MS_MAX}, math.ceil((full - now) / 1000)))
   elseif value then
     redis.call('DEL', KEYS[i])
   end
