@@ -109,7 +109,10 @@ describe('penstock', () => {
     const rotated = await penstock.json('webhook', 'rotate', id);
     expect(rotated['secret']).not.toBe(secret);
     // Nobody delivers here: it says so and does not wait for ever.
-    const tested = await penstock.json('webhook', 'test', id, '--wait', '0');
+    const waited = await penstock.run(['webhook', 'test', id, '--wait', '0']);
+    expect(waited).toMatchObject({ code: 1, out: expect.stringContaining('No answer yet') as string });
+    const again = await penstock.run(['--json', 'webhook', 'test', id, '--wait', '0']);
+    const tested = JSON.parse(again.out) as Record<string, unknown>;
     expect(tested).toMatchObject({ state: 'pending', attempts: 0 });
     expect(await text('webhook', 'deliveries', id)).toContain(String(tested['deliveryId']));
     expect(await text('webhook', 'redeliver', own.webhookId, own.deliveryId)).toBe('it is sent again\n');

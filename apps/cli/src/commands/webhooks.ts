@@ -82,8 +82,12 @@ function deliveryCommands(webhook: Command, context: Context): void {
       const { webhooks } = context.api().client;
       const { deliveryId } = await webhooks.ping(id);
       const delivery = await firstTry(webhooks, id, deliveryId, Number(options.wait) * 1_000);
-      printOne(context.output(), { ...delivery });
-      if (delivery.state !== 'delivered' && delivery.attempts > 0) process.exitCode = 1;
+      const out = context.output();
+      printOne(out, { ...delivery });
+      if (delivery.state === 'delivered') return;
+      process.exitCode = 1;
+      if (!out.json && !isAnswered(delivery))
+        out.write('No answer yet: what failed before is waited for; see penstock webhook deliveries.\n');
     });
   webhook
     .command('deliveries <id>')
@@ -113,18 +117,26 @@ async function urlOf(text: string): Promise<string> {
   return text === '-' ? (await readHidden('URL: ')).trim() : text;
 }
 
+/** A delivery, or what is known of it before it can be seen. */
+type Tried = Pick<Delivery, 'deliveryId' | 'attempts'> & Partial<Delivery>;
+
+/** A try is counted when it begins; it has ended when there is a word of how. */
+function isAnswered({ state, httpStatus, error }: Tried): boolean {
+  return state !== 'pending' || (httpStatus ?? null) !== null || (error ?? null) !== null;
+}
+
 /** The delivery once it was tried, or as it is when the time is over. */
 async function firstTry(
   webhooks: Client['webhooks'],
   id: string,
   deliveryId: string,
   waitMs: number,
-): Promise<Delivery | (Pick<Delivery, 'deliveryId' | 'attempts'> & { state: string })> {
+): Promise<Tried> {
   const until = systemClock.monotonic() + waitMs;
   for (;;) {
     const { items } = await webhooks.listDeliveries(id, { limit: 50 });
     const found = items.find((delivery) => delivery.deliveryId === deliveryId);
-    if (found !== undefined && found.attempts > 0) return found;
+    if (found !== undefined && isAnswered(found)) return found;
     if (!(systemClock.monotonic() < until)) return found ?? { deliveryId, attempts: 0, state: 'pending' };
     await delay(LOOK_MS);
   }
