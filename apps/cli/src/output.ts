@@ -115,10 +115,13 @@ export function humanBytes(bytes: bigint): string {
 /** Bytes from "50MB", "1.5 GB" or "1000000"; null for "unlimited". Throws RangeError. */
 export function parseBytes(text: string): bigint | null {
   if (text === 'unlimited') return null;
-  const match = /^(\d{1,18})(?:\.(\d{1,3}))?\s*([kMGTP]?B)?$/.exec(text.trim());
+  // However a unit is written, it is a power of a thousand; 1 GiB is not 1 GB, so it is not taken for one.
+  const match = /^(\d{1,18})(?:\.(\d{1,3}))?\s*(?:([kmgtp]?)b)?$/i.exec(text.trim());
   if (match === null)
-    throw new RangeError(`${text} is not a number of bytes (examples: 50MB, 1.5GB, unlimited)`);
-  const factor = 1000n ** BigInt(units.indexOf(match[3] ?? 'B'));
+    throw new RangeError(
+      `${text} is not a number of bytes (B, kB, MB, GB, TB or PB, each a thousand of the one before: 50MB, 1.5GB; or unlimited)`,
+    );
+  const factor = 1000n ** BigInt(['', 'k', 'm', 'g', 't', 'p'].indexOf((match[3] ?? '').toLowerCase()));
   const fraction = (match[2] ?? '').padEnd(3, '0');
   return BigInt(match[1] ?? '0') * factor + (BigInt(fraction) * factor) / 1000n;
 }
