@@ -8,6 +8,7 @@ import { createPool } from '@penstock/db/pool';
 import { AppModule, controllers } from '../src/app.module.js';
 import { homePage } from '../src/http/home.page.js';
 import { routesOf } from '../src/http/routes.js';
+import { changedSettings } from '../src/settings/settings.schema.js';
 import { createWorld, type Person, type World } from './world.js';
 
 let world: World;
@@ -113,6 +114,36 @@ test('400: broken JSON, prototype keys, control characters, repeated query field
   expect((await get('/api/v1/plans?limit=0')).body).toMatchObject({ status: 400, field: 'limit' });
   expect((await get('/api/v1/plans?limit=201')).body).toMatchObject({ status: 400, field: 'limit' });
   expect((await get('/api/v1/plans/all')).body).toMatchObject({ status: 400, field: 'planId' });
+});
+
+test('400: a refusal says in words of people what the field must be', async () => {
+  const told = async (path: string, body: object): Promise<unknown> =>
+    (await world.ask('POST', path, { as: admin, body })).body['detail'];
+  const groups = '/api/v1/node-groups';
+  expect(await told(groups, { name: 'n'.repeat(101) })).toBe('name: must be at most 100 characters');
+  expect(await told(groups, { name: '' })).toBe('name: must not be empty');
+  expect(await told(groups, { name: 7 })).toBe('name: must be text');
+  expect(await told(groups, {})).toBe('name: is missing');
+  const plan = { name: 'p', limitBytes: '1' };
+  expect(await told('/api/v1/plans', { ...plan, period: 'year' })).toMatch(
+    /^period: must be one of none, day, /,
+  );
+  expect(await told('/api/v1/plans', { ...plan, deviceLimit: null })).toBe('deviceLimit: must be a number');
+  expect(await told('/api/v1/plans', { ...plan, deviceLimit: 0 })).toBe('deviceLimit: must be at least 1');
+  const key = { name: 'k', scopes: ['usage.read'] };
+  expect(await told('/api/v1/api-keys', { ...key, expiresAt: 'soon' })).toBe(
+    'expiresAt: must be a time such as 2026-01-31T12:00:00Z',
+  );
+  expect(await told('/api/v1/api-keys', { ...key, scopes: ['all'] })).toMatch(
+    /^scopes\.0: must be one of ([a-z_.]+, )+[a-z_.]+ and \d+ more$/,
+  );
+  const day = await world.ask('GET', '/api/v1/usage/top?from=x&to=2026-01-31', { as: admin });
+  expect(day.body['detail']).toBe('from: must be a day such as 2026-01-31');
+  const settings = (change: object): unknown =>
+    changedSettings.safeParse(change).error?.issues.map((issue) => issue.message);
+  expect(settings({ supportUrl: 'http://x.example' })).toEqual(['must be an https address']);
+  expect(settings({ supportName: 'n'.repeat(101) })).toEqual(['must be at most 100 characters']);
+  expect(settings({ minPasswordLength: 11 })).toEqual(['must be at least 12']);
 });
 
 test('404: paths that only look like ours', async () => {

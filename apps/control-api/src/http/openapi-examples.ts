@@ -14,7 +14,7 @@ const texts: Readonly<Record<string, string>> = {
   email: 'alex@example.org',
   address: 'fra-1.example.net',
   timeZone: 'Europe/Berlin',
-  detail: 'name: must have at least 1 character',
+  detail: 'name: must not be empty',
   title: 'Invalid input',
   type: 'urn:penstock:problem:invalid_input',
   field: 'name',

@@ -1,7 +1,11 @@
 // Checks every argument of a route against its zod schema. What does not fit is invalid_input naming the field, in
 // the caller's own words; an unknown field is as wrong as a missing one, because every object is strict.
 import { Injectable, StandardSchemaValidationPipe, type ArgumentMetadata } from '@nestjs/common';
+import { z } from 'zod';
 import { AppError } from '@penstock/domain/errors';
+import { issueWords } from './issue-words.js';
+
+z.config({ customError: issueWords });
 
 const FIELD_MAX = 100;
 const MESSAGE_MAX = 300;
