@@ -1050,6 +1050,8 @@ CREATE TABLE webhook_position (
 
 CREATE INDEX access_change_crossing ON public.access_change USING btree (change_id) WHERE (cause = 'crossing'::text);
 
+CREATE INDEX api_key_account ON public.api_key USING btree (account_id);
+
 CREATE INDEX assignment_node ON public.assignment USING btree (node_id);
 
 CREATE INDEX assignment_subscription ON public.assignment USING btree (tenant_id, subscription_id);
@@ -1079,6 +1081,8 @@ CREATE INDEX identity_link_account ON public.identity_link USING btree (account_
 CREATE INDEX ledger_frame_stream ON ONLY public.ledger_frame USING btree (node_id, epoch, seq);
 
 CREATE INDEX ledger_slice_stream ON ONLY public.ledger_slice USING btree (node_id, epoch, seq);
+
+CREATE INDEX machine_token_account ON public.machine_token USING btree (account_id);
 
 CREATE INDEX member_account ON public.member USING btree (account_id);
 
@@ -1572,6 +1576,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   access_change: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   access_change: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   access_change: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
+--   api_key: of_account_reset FOR SELECT TO penstock_control_api USING ((account_id = ( SELECT (NULLIF(current_setting('app.keys_of'::text, true), ''::text))::uuid AS "nullif"))) CHECK (–)
 --   api_key: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   assignment: sweep FOR ALL TO penstock_scheduler USING (true) CHECK (true)
 --   assignment: sweep_assignments FOR SELECT TO penstock_collector, penstock_reader USING (true) CHECK (–)
@@ -1610,6 +1615,7 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   ledger_slice: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))
 --   ledger_slice: sweep_reader FOR SELECT TO penstock_reader USING (true) CHECK (–)
 --   ledger_slice: tenant_of_transaction FOR SELECT TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK (–)
+--   machine_token: of_account_reset FOR SELECT TO penstock_control_api USING ((account_id = ( SELECT (NULLIF(current_setting('app.keys_of'::text, true), ''::text))::uuid AS "nullif"))) CHECK (–)
 --   machine_token: tenant_of_transaction FOR ALL TO penstock_control_api USING ((tenant_id = ( SELECT app_tenant() AS app_tenant))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   member: tenant_of_transaction FOR ALL TO penstock_control_api USING (((tenant_id = ( SELECT app_tenant() AS app_tenant)) OR (account_id = ( SELECT app_account() AS app_account)))) CHECK ((tenant_id = ( SELECT app_tenant() AS app_tenant)))
 --   meter: served_tenants FOR ALL TO penstock_collector USING ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[]))) CHECK ((tenant_id = ANY (( SELECT app_tenants() AS app_tenants)::uuid[])))

@@ -9,6 +9,7 @@ import { Standings } from '../auth/standing.store.js';
 import { Database } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { pageOf, type Page, type PageQuery } from '../http/fields.js';
+import { requireStillSignedIn } from '../password/still-signed-in.store.js';
 import { allows, type Permission } from '../permissions.js';
 import type { NewApiKey } from './api-keys.schema.js';
 import * as store from './api-keys.store.js';
@@ -26,11 +27,12 @@ export class ApiKeysService {
     private readonly standings: Standings,
   ) {}
 
-  /** Throws forbidden (a scope beyond the maker's rights), invalid_input or limit_reached. */
+  /** Throws forbidden (a scope beyond the maker's rights), unauthenticated, invalid_input or limit_reached. */
   create(actor: Actor, body: NewApiKey): Promise<store.ApiKey & { key: string }> {
     const accountId = makerOf(actor);
     requireOwnScopes(actor, body.scopes);
     return this.database.transaction(actor, async (acting) => {
+      await requireStillSignedIn(acting);
       const { at } = acting;
       const expiresAt = body.expiresAt ?? new Date(at.getTime() + USUAL_DAYS * DAY_MS);
       requireExpiry(expiresAt, at, DAYS_MAX, 'a year');

@@ -7,12 +7,14 @@ import { newId, type KeyId } from '@penstock/domain/ids';
 import { makerOf, requireExpiry, requireOwnScopes } from '../api-keys/api-keys.service.js';
 import { appendAudit } from '../audit/audit.store.js';
 import { AccessTokens } from '../auth/access-token.js';
+import { lockSessionsOf } from '../auth/session.store.js';
 import { isUnder } from '../auth/standing.js';
 import { Standings } from '../auth/standing.store.js';
 import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { pageOf, type Page, type PageQuery } from '../http/fields.js';
+import { requireStillSignedIn } from '../password/still-signed-in.store.js';
 import { keepKeyUntil } from '../signing-keys/signing-keys.store.js';
 import type { Attenuation, NewMachineToken } from './machine-tokens.schema.js';
 import * as store from './machine-tokens.store.js';
@@ -39,11 +41,12 @@ export class MachineTokensService {
     private readonly standings: Standings,
   ) {}
 
-  /** Throws forbidden (a scope beyond the maker's rights), invalid_input or limit_reached. */
+  /** Throws forbidden (a scope beyond the maker's rights), unauthenticated, invalid_input or limit_reached. */
   create(actor: Actor, body: NewMachineToken): Promise<Made> {
     makerOf(actor);
     requireOwnScopes(actor, body.scopes);
-    return this.database.transaction(actor, (acting) => {
+    return this.database.transaction(actor, async (acting) => {
+      await requireStillSignedIn(acting);
       const expiresAt = body.expiresAt ?? new Date(acting.at.getTime() + USUAL_MS);
       requireExpiry(expiresAt, acting.at, DAYS_MAX, '30 days');
       return this.#make(acting, { ...body, expiresAt }, []);
@@ -60,6 +63,8 @@ export class MachineTokensService {
     const scopes = key === null ? [] : [...key.scopes];
     const actor: Actor = { ...origin, accountId, tenantId, role, platform, familyId: null, keyId, scopes };
     return this.database.transaction(actor, async (acting) => {
+      // Whoever revokes all of the account's tokens at once sees this one too, or is done and the parent is gone.
+      await lockSessionsOf(acting.client, accountId);
       const parent = await store.lockMachineToken(acting, keyId);
       if (parent === null) throw new AppError('unauthenticated', 'this machine token is not valid any more');
       const expiresAt = body.expiresAt ?? parent.expiresAt;

@@ -17,6 +17,7 @@ import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { Limiter } from '../limits/limiter.js';
+import { requireStillSignedIn } from '../password/still-signed-in.store.js';
 import { findPlatform } from '../setup/setup.store.js';
 import { flowCookie, newFlowExpiry, readFlow, type Flow, type Purpose } from './flow-cookie.js';
 import { placeOfSecret } from './identity-providers.service.js';
@@ -136,7 +137,7 @@ export class OidcService {
     return { tokens, cookie: this.#cookie(null) };
   }
 
-  /** Adds the identity to the account of who is signed in. Throws conflict, forbidden or token_invalid. */
+  /** Adds the identity to the account of who is signed in. Throws conflict, forbidden, unauthenticated or token_invalid. */
   async link(actor: Actor, code: string, cookieHeader: string | undefined): Promise<links.Identity> {
     const { accountId, familyId } = personOf(actor);
     const proven = await this.#take(code, cookieHeader, 'link', familyId);
@@ -145,6 +146,7 @@ export class OidcService {
     // Another tenant's provider vouches for nobody here. Throws not_found.
     if (!platform) await this.auth.chooseTenant(accountId, proven.tenantId);
     return this.database.transaction(actor, async (acting) => {
+      await requireStillSignedIn(acting);
       await links.insertIdentityLink(acting, accountId, proven);
       await appendAudit(acting, {
         ...{ action: 'identity.link', entity: 'account', entityId: accountId },

@@ -22,6 +22,7 @@ import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor, Origin } from '../http/actor.js';
 import { SignInGate } from '../limits/sign-in-gate.js';
+import { requireStillSignedIn } from '../password/still-signed-in.store.js';
 import type { Proof } from '../totp/totp.schema.js';
 import { CHALLENGE_MS, challengeEnd, newChallenge, type Purpose } from './challenge.js';
 import type { Asserted, Created, NewPasskey, SignIn } from './passkeys.schema.js';
@@ -71,12 +72,13 @@ export class PasskeysService {
     });
   }
 
-  /** Throws invalid_input for what is no answer to a challenge of this session, conflict, limit_reached. */
+  /** Throws invalid_input for what is no answer to a challenge of this session, unauthenticated, conflict, limit_reached. */
   async add(actor: Actor, { name, credential }: NewPasskey): Promise<store.Passkey> {
     const { accountId, familyId } = personOf(actor);
     const found = await this.#verifyNew(credential, `add ${familyId}`);
     return this.database.transaction(actor, async (acting) => {
       const { client } = acting;
+      await requireStillSignedIn(acting);
       if (!(await store.useChallenge(client, found.challengeHash, found.expiresAt))) throw unfit();
       requireRoom((await store.listPasskeys(client, accountId)).length);
       const { id, publicKey, counter, transports = [] } = found.credential;

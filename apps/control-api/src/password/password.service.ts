@@ -3,7 +3,7 @@
 // before, holds none after.
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
-import type { AccountId } from '@penstock/domain/ids';
+import type { AccountId, TenantId } from '@penstock/domain/ids';
 import type { Runner } from '@penstock/db/statement';
 import { withTransaction } from '@penstock/db/transaction';
 import { revokeApiKeysOf } from '../api-keys/api-keys.store.js';
@@ -137,10 +137,9 @@ export class PasswordService {
           ...{ ...origin, ...home, accountId, familyId: null, keyId: null, scopes: null },
         };
         const acting = { actor, client, at };
-        const revoked = await revokeKeys(acting, accountId, memberships);
-        await appendAudit(acting, {
-          ...{ action: 'password.reset', entity: 'account', entityId: accountId },
-          after: { sessionsEnded: ended, secondFactorRemoved: link.removesSecondFactor, ...revoked },
+        const revoked = await revokeKeys(acting, accountId);
+        await appendResetAudit(acting, accountId, revoked, {
+          ...{ sessionsEnded: ended, secondFactorRemoved: link.removesSecondFactor },
         });
       },
       { tenantId: home.tenantId, accountId },
@@ -158,21 +157,57 @@ export class PasswordService {
   }
 }
 
-/** What the account made for integrations acts for it, so it ends with its sessions, in every tenant of its. */
-async function revokeKeys(
+interface Revoked {
+  tenantId: TenantId;
+  apiKeysRevoked: number;
+  machineTokensRevoked: number;
+}
+
+/**
+ * What the account made for integrations acts for it, so it ends with its sessions, in every tenant where it made some:
+ * a place in the platform reaches more tenants than it has memberships. Tenants in the order of their ids.
+ */
+async function revokeKeys(acting: Acting, accountId: AccountId): Promise<Revoked[]> {
+  const revoked: Revoked[] = [];
+  for (const tenantId of await store.listTenantsOfKeys(acting.client, accountId)) {
+    const there = actingIn(acting, tenantId);
+    await store.actIn(acting.client, tenantId);
+    revoked.push({
+      tenantId,
+      apiKeysRevoked: await revokeApiKeysOf(there, accountId),
+      machineTokensRevoked: await revokeMachineTokensOf(there, accountId),
+    });
+  }
+  return revoked;
+}
+
+/** The whole at home, and in every other tenant what ended there; in one order, so that two resets never deadlock. */
+async function appendResetAudit(
   acting: Acting,
   accountId: AccountId,
-  memberships: readonly Membership[],
-): Promise<{ apiKeysRevoked: number; machineTokensRevoked: number }> {
-  const revoked = { apiKeysRevoked: 0, machineTokensRevoked: 0 };
-  for (const { tenantId } of memberships) {
-    const there = { ...acting, actor: { ...acting.actor, tenantId } };
+  revoked: readonly Revoked[],
+  after: object,
+): Promise<void> {
+  const home = acting.actor.tenantId;
+  const tenants = [...new Set([home, ...revoked.map(({ tenantId }) => tenantId)])].sort();
+  const sum = (rows: readonly Revoked[]): Omit<Revoked, 'tenantId'> => ({
+    apiKeysRevoked: rows.reduce((total, row) => total + row.apiKeysRevoked, 0),
+    machineTokensRevoked: rows.reduce((total, row) => total + row.machineTokensRevoked, 0),
+  });
+  for (const tenantId of tenants) {
     await store.actIn(acting.client, tenantId);
-    revoked.apiKeysRevoked += await revokeApiKeysOf(there, accountId);
-    revoked.machineTokensRevoked += await revokeMachineTokensOf(there, accountId);
+    await appendAudit(actingIn(acting, tenantId), {
+      ...{ action: 'password.reset', entity: 'account', entityId: accountId },
+      after:
+        tenantId === home
+          ? { ...after, ...sum(revoked) }
+          : sum(revoked.filter((row) => row.tenantId === tenantId)),
+    });
   }
-  await store.actIn(acting.client, acting.actor.tenantId);
-  return revoked;
+}
+
+function actingIn(acting: Acting, tenantId: TenantId): Acting {
+  return { ...acting, actor: { ...acting.actor, tenantId } };
 }
 
 /** Throws token_invalid when who made the link could not make it now: he went, or one of the two has another role. */

@@ -85,6 +85,19 @@ export async function actIn(client: Runner, tenantId: TenantId): Promise<void> {
   await run(client, actInRow, [tenantId]);
 }
 
+const nameKeysOf = statement('password_reset.keys_of', `SELECT set_config('app.keys_of', $1, true)`);
+const selectTenantsOfKeys = statement<{ tenantId: TenantId }>(
+  'password_reset.tenants_of_keys',
+  `SELECT tenant_id AS "tenantId" FROM api_key WHERE account_id = $1 AND revoked_at IS NULL
+   UNION SELECT tenant_id FROM machine_token WHERE account_id = $1 AND revoked_at IS NULL ORDER BY 1`,
+);
+
+/** Where the account made API keys or machine tokens that are not revoked, member or not; in the order of the ids. */
+export async function listTenantsOfKeys(client: Runner, accountId: AccountId): Promise<TenantId[]> {
+  await run(client, nameKeysOf, [accountId]);
+  return (await run(client, selectTenantsOfKeys, [accountId])).map(({ tenantId }) => tenantId);
+}
+
 const useLinkRow = statement<{ used: boolean }>(
   'one_time_link.use',
   `UPDATE one_time_link SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING true AS used`,

@@ -12,6 +12,7 @@ import { Standings } from '../auth/standing.store.js';
 import { Context } from '../context.js';
 import { Database } from '../database.js';
 import type { Actor } from '../http/actor.js';
+import { requireStillSignedIn } from '../password/still-signed-in.store.js';
 import { endOtherSessions } from '../sessions/sessions.store.js';
 import { enrolment, newRecoveryCode, newTotpSecret, RECOVERY_CODES, stepOf } from './codes.js';
 import { totpPlace } from './second-factor.js';
@@ -60,6 +61,7 @@ export class TotpService {
     const codes = Array.from({ length: RECOVERY_CODES }, newRecoveryCode);
     const done = await this.database.transaction(actor, async (acting) => {
       const { client, at } = acting;
+      await requireStillSignedIn(acting);
       const pending = await store.lockTotp(client, accountId, 'pending');
       if (pending === null || at.getTime() - pending.createdAt.getTime() > PENDING_MS) {
         throw new AppError('conflict', 'no authenticator waits for its first code; begin again');
@@ -93,6 +95,7 @@ export class TotpService {
     const { accountId } = await this.proofs.both(actor, proof);
     const codes = Array.from({ length: RECOVERY_CODES }, newRecoveryCode);
     await this.database.transaction(actor, async (acting) => {
+      await requireStillSignedIn(acting);
       await this.#requireActive(acting.client, accountId);
       await store.replaceRecoveryCodes(acting.client, accountId, codes.map(secretHash));
       await appendAudit(acting, { action: 'recovery_code.renew', entity: 'account', entityId: accountId });
