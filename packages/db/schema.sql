@@ -1172,6 +1172,8 @@ CREATE UNIQUE INDEX plan_name ON public.plan USING btree (tenant_id, name_key) W
 
 CREATE UNIQUE INDEX signing_key_one ON public.signing_key USING btree (state) WHERE (state = ANY (ARRAY['next'::text, 'current'::text]));
 
+CREATE UNIQUE INDEX statement_key_active ON public.statement_key USING btree ((true)) WHERE (retired_at IS NULL);
+
 CREATE UNIQUE INDEX statement_month ON public.statement USING btree (tenant_id, month);
 
 CREATE UNIQUE INDEX tenant_same_name ON public.tenant USING btree (name_key) WHERE (name_key IS NOT NULL);
@@ -1498,6 +1500,8 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   account: row security off
 --   api_key: row security enabled and forced
 --   assignment: row security enabled and forced
+CREATE TRIGGER retired_once BEFORE UPDATE ON public.statement_key FOR EACH ROW EXECUTE FUNCTION refuse_key_change();
+
 --   audit_head: row security enabled and forced
 --   audit_log: row security enabled and forced
 --   certificate: row security enabled and forced

@@ -169,3 +169,23 @@ test('rotations at once follow each other, and one key signs after them', async 
   const signing = await world.sql('SELECT key_id FROM statement_key WHERE retired_at IS NULL');
   expect(signing).toHaveLength(1);
 });
+
+test('a retired key signs never again, no key is changed, and there is no second one that signs', async () => {
+  const [signing] = await world.sql<{ id: string }>(
+    'SELECT key_id AS id FROM statement_key WHERE retired_at IS NULL',
+  );
+  expect(signing).toBeDefined();
+  for (const change of ['retired_at = NULL', 'retired_at = now()'])
+    await expect(
+      world.sql(`UPDATE statement_key SET ${change} WHERE retired_at IS NOT NULL`),
+    ).rejects.toThrow(/retired once/);
+  for (const change of [`public_key = '\\x00'`, `private_key = '\\x00'`, 'key_id = gen_random_uuid()'])
+    await expect(world.sql(`UPDATE statement_key SET ${change} WHERE retired_at IS NULL`)).rejects.toThrow(
+      /never changed/,
+    );
+  await expect(
+    world.sql(
+      `INSERT INTO statement_key (key_id, public_key, private_key) VALUES (gen_random_uuid(), '\\x00', '\\x00')`,
+    ),
+  ).rejects.toThrow(/statement_key_active/);
+});

@@ -1,13 +1,13 @@
 // Days of usage and monthly statements: every byte of the hours stands in exactly one day and in exactly one line.
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { createPool, type Pool } from '@penstock/db/pool';
+import { createClient, createPool, type Pool } from '@penstock/db/pool';
 import { newId, type TenantId } from '@penstock/domain/ids';
 import { lineText, type StatementHeader } from '@penstock/domain/statement';
 import { verifyStatement } from '@penstock/ledger/verify-statement';
 import { createLogger } from '@penstock/service/logger';
 import { createMetrics } from '@penstock/service/metrics';
-import { newStatementKey } from '@penstock/service/statement-key';
+import { newStatementKey, type NewStatementKey } from '@penstock/service/statement-key';
 import { schedulerMetrics } from '../src/metrics.js';
 import { closeDue, type CloseDeps } from '../src/statements/close.js';
 import { statementLines } from '../src/statements/statement.store.js';
@@ -221,11 +221,7 @@ describe('statements', () => {
   it('are signed by the key that is not retired; what an old one signed verifies', async () => {
     const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
     await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
-    const made = newStatementKey(dataKey);
-    await world.query('UPDATE statement_key SET retired_at = now() WHERE retired_at IS NULL');
-    await world.query('INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, $3)', [
-      ...[made.keyId, made.publicKey, made.privateSealed],
-    ]);
+    const made = await replaceKey(world);
     await closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
     const [april, may] = (await statements(tenantId)) as unknown as [StatementRow, StatementRow];
     expect(april.public_key).not.toEqual(made.publicKey);
@@ -236,22 +232,50 @@ describe('statements', () => {
   it('wait for their key while it is being replaced, and take the new one', async () => {
     const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
     await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
-    const made = newStatementKey(dataKey);
     await world.query('BEGIN');
-    await world.query('UPDATE statement_key SET retired_at = now() WHERE retired_at IS NULL');
-    await world.query('INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, $3)', [
-      ...[made.keyId, made.publicKey, made.privateSealed],
-    ]);
+    const made = await replaceKey(world);
     const closing = closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
-    await vi.waitFor(async () => {
-      const waiting = await pool.query(
-        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%statement_key%FOR SHARE%'`,
-      );
-      expect(waiting.rowCount).toBe(1);
-    });
+    await waiting(`query LIKE '%statement keys%'`);
     await world.query('COMMIT');
     expect(await closing).toBeGreaterThan(0);
     expect((await statements(tenantId)).at(-1)?.public_key).toEqual(made.publicKey);
+  });
+
+  it('wait for a first key that another is making, and make none beside it', async () => {
+    const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
+    await world.query('UPDATE statement_key SET retired_at = now() WHERE retired_at IS NULL');
+    await world.query('BEGIN');
+    const made = await replaceKey(world);
+    const closing = closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
+    await waiting(`query LIKE '%statement keys%'`);
+    await world.query('COMMIT');
+    expect(await closing).toBeGreaterThan(0);
+    expect((await statements(tenantId)).at(-1)?.public_key).toEqual(made.publicKey);
+  });
+
+  it('hold no rotation up while their lines are made, and are signed by the key of then', async () => {
+    const tenantId = await tenant('UTC', '2026-04-01T00:00:00Z');
+    await closeDue(deps, Date.parse('2026-05-03T00:00:00Z'));
+    await use(tenantId, newId(), '2026-05-10T00:00:00Z', 100n);
+    const other = createClient(world.database.superuserUrl, 'test');
+    await other.connect();
+    try {
+      await other.query('BEGIN');
+      await other.query('LOCK TABLE statement_line IN SHARE MODE');
+      const closing = closeDue(deps, Date.parse('2026-06-03T00:00:00Z'));
+      await waiting(`query LIKE '%INSERT INTO statement_line%'`);
+      await world.query(`SET lock_timeout = '5s'`);
+      await world.query('BEGIN');
+      const made = await replaceKey(world).finally(() => world.query('COMMIT'));
+      await other.query('ROLLBACK');
+      expect(await closing).toBeGreaterThan(0);
+      const [row] = (await statements(tenantId)).slice(-1) as [StatementRow];
+      expect(row.public_key).toEqual(made.publicKey);
+      expect((await verifyStatement(file(tenantId, row))).problem).toBeNull();
+    } finally {
+      await world.query('RESET lock_timeout');
+      await other.end();
+    }
   });
 
   it('cannot be changed by anybody, and a changed file is found out', async () => {
@@ -281,6 +305,30 @@ describe('statements', () => {
     await expect(judge([])).rejects.toThrow(RangeError);
   });
 });
+
+/** As control-api does. */
+async function replaceKey(db: Pick<World, 'query'>): Promise<NewStatementKey> {
+  const made = newStatementKey(dataKey);
+  await db.query(`SELECT pg_advisory_xact_lock(hashtextextended('statement keys', 0))`);
+  await db.query('UPDATE statement_key SET retired_at = now() WHERE retired_at IS NULL');
+  await db.query('INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, $3)', [
+    ...[made.keyId, made.publicKey, made.privateSealed],
+  ]);
+  return made;
+}
+
+/** Until a statement of the scheduler's waits for a lock. */
+async function waiting(which: string): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      const found = await pool.query(
+        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() AND ${which}`,
+      );
+      expect(found.rowCount).toBe(1);
+    },
+    { timeout: 10_000 },
+  );
+}
 
 async function* asAsync(lines: string[]): AsyncGenerator<string> {
   for (const line of lines) yield await Promise.resolve(line);

@@ -1,4 +1,5 @@
-// A closed statement as the scheduler leaves it, signed with a key of the test.
+// A closed statement as the scheduler leaves it, signed with a key of the test: the active one, or a retired one where
+// there is an active one already.
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import type { createClient } from '@penstock/db/pool';
 import { newId } from '@penstock/domain/ids';
@@ -35,7 +36,9 @@ export async function seedStatement(
   };
   const text = headerText(header);
   await client.query(
-    `INSERT INTO statement_key (key_id, public_key, private_key) VALUES ($1, $2, 'sealed') ON CONFLICT DO NOTHING`,
+    `INSERT INTO statement_key (key_id, public_key, private_key, retired_at)
+     SELECT $1, $2, 'sealed', (SELECT now() FROM statement_key WHERE retired_at IS NULL)
+     ON CONFLICT (key_id) DO NOTHING`,
     [keyId, statementKey],
   );
   await client.query(

@@ -131,7 +131,7 @@ const lockRows = statement(
   `SELECT pg_advisory_xact_lock(hashtextextended('statement keys', 0))`,
 );
 
-/** Rotations follow each other. */
+/** Rotations follow each other, and wait for the statement that is being signed (scheduler, statements/close.ts). */
 export async function lockKeys({ client }: Acting): Promise<void> {
   await run(client, lockRows);
 }
@@ -141,7 +141,7 @@ const retireRows = statement(
   `UPDATE statement_key SET retired_at = $1 WHERE retired_at IS NULL`,
 );
 
-/** Waits for the statement that is being signed. */
+/** Under the lock of keys. */
 export async function retireKeys({ client, at }: Acting): Promise<void> {
   await run(client, retireRows, [at]);
 }

@@ -119,15 +119,35 @@ export interface KeyRow {
   privateKey: Buffer;
 }
 
+const lockKeysAlone = statement<Record<string, never>>(
+  'statement_key.lock',
+  `SELECT pg_advisory_xact_lock(hashtextextended('statement keys', 0))`,
+);
+
+/** Until the transaction ends nobody else makes, replaces or uses a key. */
+export async function lockKeys(db: Runner): Promise<void> {
+  await run(db, lockKeysAlone);
+}
+
+const lockKeysTogether = statement<Record<string, never>>(
+  'statement_key.lock_shared',
+  `SELECT pg_advisory_xact_lock_shared(hashtextextended('statement keys', 0))`,
+);
+
+/** Until the transaction ends nobody replaces the key. */
+export async function holdKey(db: Runner): Promise<void> {
+  await run(db, lockKeysTogether);
+}
+
 export const hasKey = statement<{ keyId: string }>(
   'statement_key.has',
-  'SELECT key_id AS "keyId" FROM statement_key WHERE retired_at IS NULL LIMIT 1',
+  'SELECT key_id AS "keyId" FROM statement_key WHERE retired_at IS NULL',
 );
 
 export const findKey = statement<KeyRow>(
   'statement_key.find',
   `SELECT key_id AS "keyId", public_key AS "publicKey", private_key AS "privateKey" FROM statement_key
-   WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1 FOR SHARE`,
+   WHERE retired_at IS NULL`,
 );
 
 export const insertKey = statement<Record<string, never>>(
