@@ -364,7 +364,7 @@ describe('unary calls', () => {
     expect((await callUnary(client, client.enroll, request)).nodeId).toBe('127.0.0.1');
   });
 
-  test('end at their deadline when nobody answers, or nobody is there, tries included [R1-22]', async () => {
+  test('end at their deadline when nobody answers, at once when nobody is there, and new tries to connect prolong nothing [R1-22]', async () => {
     const ask = async (address: string, deadlineMs?: number): Promise<[string, number]> => {
       const client = connect(IdentityServiceClient, address, {
         ...{ tls: (await trust.node(nodeId)).tls, trustDomain: trust.trustDomain, log },
@@ -376,19 +376,31 @@ describe('unary calls', () => {
       const error = await failure(callUnary(client, client.renew, { csr: Buffer.alloc(0) }, settings));
       return [error.code, performance.now() - started];
     };
-    const silent = createTcpServer(() => undefined);
+    let [silences, refusals] = [0, 0];
+    const silent = createTcpServer(() => (silences += 1));
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const rude = createTcpServer((socket) => {
+      refusals += 1;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => rude.listen(0, '127.0.0.1', resolve));
+    cleanups.push(() => void rude.close());
+    const refusing = `127.0.0.1:${(rude.address() as AddressInfo).port}`;
     cleanups.push(() => void silent.close());
     const hanging = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
-    // Nothing said: ten seconds. Something said: that. Connections are tried again meanwhile, never beyond it.
-    const [[code, ms], [shortCode, shortMs], [goneCode, goneMs]] = await Promise.all([
-      ask(hanging),
-      ask(hanging, 700),
-      ask('127.0.0.1:1', 700),
+    // Nothing said: ten seconds. Something said: that. The client that is hung up on connects again meanwhile.
+    const [[code, ms], [shortCode, shortMs], [goneCode, goneMs], [rudeCode, rudeMs]] = await Promise.all([
+      ...([ask(hanging), ask(hanging, 700)] as const),
+      ...([ask('127.0.0.1:1', 700), ask(refusing, 700)] as const),
     ]);
-    expect([code, shortCode, goneCode]).toEqual(['unavailable', 'unavailable', 'unavailable']);
+    expect([code, shortCode, goneCode, rudeCode]).toEqual(Array.from({ length: 4 }, () => 'unavailable'));
+    expect(ms).toBeGreaterThan(9_900);
     expect(ms).toBeLessThan(11_000);
-    expect(Math.max(shortMs, goneMs)).toBeLessThan(1_700);
+    expect(shortMs).toBeGreaterThan(650);
+    expect(Math.max(shortMs, goneMs, rudeMs)).toBeLessThan(1_700);
+    // Both were connected to the silent one, so they waited for it.
+    expect(silences).toBe(2);
+    expect(refusals).toBeGreaterThan(1);
   }, 30_000);
 
   test('the enrollment edge serves what is for anyone and nothing else', async () => {

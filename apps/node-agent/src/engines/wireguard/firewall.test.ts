@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { systemClock } from '@penstock/domain/clock';
 import { newWireguardPrivateKey } from '@penstock/domain/wireguard-keys';
-import { parseCidr } from '../address.js';
+import { formatCidr, networkOf, parseCidr } from '../address.js';
 import type { Cidr } from '../address.js';
 import { nodeAddresses, renderFirewall } from './firewall.js';
 import { checkOptions } from './options.js';
@@ -81,22 +81,69 @@ test.each([
   );
 });
 
-test('no option text reaches the script but as an address or a checked name [V31]', () => {
-  const nasty = fc.oneof(
+const harmless = {
+  interfaceName: ['wgmodel', 'wgmodel'],
+  subnets: ['10.201.0.0/16', 'fd01::/64'],
+  allowEgress: ['10.202.0.0/16', 'fd02::/64'],
+} as const;
+type Field = keyof typeof harmless;
+const TEXTS = 6_000;
+/** So many of them must come as far as a script. */
+const SCRIPTS_MIN = 500;
+
+/** Good text, text of the same shape, and good text with what nft reads as syntax before, behind or between. */
+function hostile(field: Field): fc.Arbitrary<string> {
+  const goods = fc.constantFrom(...harmless[field], 'wg0', '10.9.0.0/16', '1.1.1.1', '');
+  const syntax = [' }', '" drop', '"', '\n', ';', '%x', '#', '\\', ' accept', ', ::/0', '\nflush ruleset\n'];
+  const address = fc.oneof(fc.ipV4(), fc.ipV6());
+  return fc.oneof(
     fc.string(),
-    fc.constantFrom('10.0.0.0/8 }', 'wg0" drop', '1.1.1.1\n', 'fe80::1%x', '10.9.0.0/16'),
+    fc.stringMatching(/^[a-z0-9_]{1,17}$/),
+    fc.tuple(address, fc.integer({ min: -1, max: 130 })).map((parts) => parts.join('/')),
+    fc.tuple(goods, fc.constantFrom(...syntax), goods).map((parts) => parts.join('')),
   );
-  fc.assert(
-    fc.property(nasty, nasty, nasty, (interfaceName, subnet, allowed) => {
-      let checked;
-      try {
-        checked = checkOptions({ ...good, interfaceName, subnets: [subnet], allowEgress: [allowed] });
-      } catch (error) {
-        expect(error).toMatchObject({ code: 'invalid_input' });
-        return;
-      }
-      expect(renderFirewall(checked.firewall)).toMatch(/^[a-z0-9_ \-.:/{},"!=&|()@;\n]*$/);
-    }),
-    { numRuns: 5_000 },
+}
+
+const scriptOf = (field: Field, text: string): string =>
+  renderFirewall(
+    checkOptions({
+      ...{ ...good, interfaceName: 'wgother', subnets: ['10.203.0.0/16'], allowEgress: ['10.204.0.0/16'] },
+      [field]: field === 'interfaceName' ? text : [text],
+    }).firewall,
   );
-});
+
+/** What stands in the script for a text that was accepted. */
+function written(field: Field, text: string): string {
+  if (field === 'interfaceName') {
+    expect(text).toMatch(/^[a-z][a-z0-9_]*$/);
+    return text;
+  }
+  expect(text).toMatch(/^([0-9.]+|[0-9a-fA-F:]+(:[0-9.]+)?)(\/[0-9]{1,3})?$/);
+  return cidrs(text)
+    .map((cidr) => formatCidr(networkOf(cidr)))
+    .join();
+}
+
+test.each(Object.keys(harmless) as Field[])(
+  'a hostile %s, the others good, is refused or stands in the script of a harmless one, and nothing else is there [V31]',
+  (field) => {
+    let scripts = 0;
+    fc.assert(
+      fc.property(hostile(field), (text) => {
+        let script;
+        try {
+          script = scriptOf(field, text);
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'invalid_input', field });
+          return;
+        }
+        scripts += 1;
+        const model = harmless[field][text.includes(':') ? 1 : 0];
+        const value = written(field, text);
+        expect(script).toBe(scriptOf(field, model).replaceAll(model, () => value));
+      }),
+      { numRuns: TEXTS },
+    );
+    expect(scripts).toBeGreaterThan(SCRIPTS_MIN);
+  },
+);
