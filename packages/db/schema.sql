@@ -1427,6 +1427,19 @@ CREATE OR REPLACE FUNCTION public.refuse_change()
 AS $function$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '42501'; END $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.refuse_key_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$ BEGIN
+    IF OLD.retired_at IS NOT NULL
+       OR (NEW.key_id, NEW.public_key, NEW.private_key, NEW.created_at)
+          IS DISTINCT FROM (OLD.key_id, OLD.public_key, OLD.private_key, OLD.created_at) THEN
+      RAISE EXCEPTION 'a statement key is retired once and never changed' USING ERRCODE = '42501';
+    END IF;
+    RETURN NEW;
+  END $function$
+;
+
 CREATE OR REPLACE FUNCTION public.series_begin()
  RETURNS date
  LANGUAGE sql
@@ -1487,6 +1500,8 @@ CREATE TRIGGER signing_key_changed AFTER INSERT OR UPDATE OF state ON public.sig
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.statement FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER retired_once BEFORE UPDATE ON public.statement_key FOR EACH ROW EXECUTE FUNCTION refuse_key_change();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.statement_line FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER subscription_state_event_insert AFTER INSERT ON public.subscription_state REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION event_of_new_state();
@@ -1500,8 +1515,6 @@ CREATE TRIGGER standing_tenant AFTER UPDATE OF state ON public.tenant FOR EACH R
 --   account: row security off
 --   api_key: row security enabled and forced
 --   assignment: row security enabled and forced
-CREATE TRIGGER retired_once BEFORE UPDATE ON public.statement_key FOR EACH ROW EXECUTE FUNCTION refuse_key_change();
-
 --   audit_head: row security enabled and forced
 --   audit_log: row security enabled and forced
 --   certificate: row security enabled and forced
