@@ -1,5 +1,7 @@
 // The command's way to the API: the client package, with the session that this person keeps on this machine. Signs in
-// once and refreshes when the access token has run out. Every request ends by its deadline.
+// once and refreshes when the access token has run out. Every request ends by its deadline. Invariant: a command acts as
+// the person and in the tenant that it began with, whatever `use`, `login` and `logout` do meanwhile, and undoes none of
+// them.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -8,7 +10,7 @@ import type { TransportOptions } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import type { Environment } from '@penstock/service/config';
 import { sameSecret } from '@penstock/service/secret-compare';
-import { readSession, sessionFile, writeSession, type Session } from './session.js';
+import { changeSession, readSession, sessionFile, type Session } from './session.js';
 
 const REQUEST_TIMEOUT_MS = 15_000;
 const LIST_ROWS_MAX = 10_000;
@@ -42,6 +44,8 @@ export class Api {
   private readonly options: TransportOptions;
   /** The access token of the last request. */
   private sent: string | undefined;
+  /** Who this command is and where, from its first request on. */
+  private own: Session | undefined;
 
   constructor(
     readonly address: string,
@@ -67,13 +71,19 @@ export class Api {
       ...{ email, password, ...proof },
       ...(tenantId === undefined ? {} : { tenantId }),
     });
-    this.remember({ ...tokens, email });
+    const session = (this.own = { ...tokens, email });
+    await changeSession(this.file, this.address, () => session);
   }
 
-  /** Acts in another tenant from now on. */
+  /** Acts in another tenant from now on. Throws conflict when somebody else signed in meanwhile, or this one signed out. */
   async switchTenant(tenantId: string): Promise<void> {
     const { accessToken } = await this.client.auth.switchTenant({ tenantId });
-    this.remember({ ...this.session(), accessToken, tenantId });
+    const { email } = this.session();
+    await changeSession(this.file, this.address, (kept) => {
+      if (kept?.email !== email)
+        throw new AppError('conflict', `${email} was signed out here meanwhile; nothing was changed`);
+      return (this.own = { ...kept, accessToken, tenantId });
+    });
   }
 
   /**
@@ -88,7 +98,7 @@ export class Api {
   /** Who asks, and where; by the way it shows which tenant is the platform's own. */
   async whoami(): Promise<AuthWhoamiReply> {
     const me = await this.client.auth.whoami();
-    if (me.tenant.platform) this.rememberPlatform(me.tenant.tenantId);
+    if (me.tenant.platform) await this.rememberPlatform(me.tenant.tenantId);
     return me;
   }
 
@@ -107,10 +117,11 @@ export class Api {
   }
 
   async signOut(): Promise<void> {
-    const session = readSession(this.file, this.address);
-    if (session === undefined) return;
-    await this.open.auth.signOut({ refreshToken: session.refreshToken }).catch(() => undefined);
-    writeSession(this.file, this.address, undefined);
+    // Taken out first: who signs in while the server answers stays signed in.
+    let kept: Session | undefined;
+    await changeSession(this.file, this.address, (session) => void (kept = session));
+    if (kept === undefined) return;
+    await this.open.auth.signOut({ refreshToken: kept.refreshToken }).catch(() => undefined);
   }
 
   /** A GET by its path, where the answer is shown as it comes. */
@@ -137,30 +148,44 @@ export class Api {
     return new Client({ ...this.options, credentials: { token: () => accessToken } });
   }
 
-  private rememberPlatform(platformTenantId: string): string {
+  private async rememberPlatform(platformTenantId: string): Promise<string> {
     const session = this.session();
-    if (session.platformTenantId !== platformTenantId) this.remember({ ...session, platformTenantId });
+    if (session.platformTenantId === platformTenantId) return platformTenantId;
+    this.own = { ...session, platformTenantId };
+    await changeSession(this.file, this.address, (kept) =>
+      kept?.email === session.email ? { ...kept, platformTenantId } : kept,
+    );
     return platformTenantId;
   }
 
   private async renew(): Promise<boolean> {
-    const session = this.session();
-    const { refreshToken, tenantId, accessToken } = session;
+    const own = this.session();
     // Another command has renewed it meanwhile.
-    if (this.sent !== undefined && !sameSecret(accessToken, this.sent)) return true;
+    if (this.sent !== undefined && !sameSecret(own.accessToken, this.sent)) return true;
+    const { email, tenantId } = own;
+    // A refresh token is good once and is the person's, in whatever tenant: the kept one is the last.
+    const kept = readSession(this.file, this.address);
+    const { refreshToken } = kept?.email === email ? kept : own;
     const tokens = await this.open.auth.refresh({ refreshToken, tenantId });
-    this.remember({ ...session, ...tokens });
+    this.own = { ...own, ...tokens };
+    await changeSession(this.file, this.address, (now) => {
+      if (now?.email !== email || !sameSecret(now.refreshToken, refreshToken)) return now;
+      // Where the next command acts is not ours to change; that it can go on is.
+      return now.tenantId === tenantId
+        ? { ...now, ...tokens }
+        : { ...now, refreshToken: tokens.refreshToken };
+    });
     return true;
   }
 
+  /** As kept, as long as that is the same person in the same tenant; else as this command has it in hand. */
   private session(): Session {
-    const session = readSession(this.file, this.address);
-    if (session === undefined) throw new AppError('unauthenticated', 'sign in first: ./penstock login');
-    return session;
-  }
-
-  private remember(session: Session): void {
-    writeSession(this.file, this.address, session);
+    const kept = readSession(this.file, this.address);
+    const { own } = this;
+    if (own === undefined) this.own = kept;
+    else if (kept?.email === own.email && kept.tenantId === own.tenantId) this.own = kept;
+    if (this.own === undefined) throw new AppError('unauthenticated', 'sign in first: ./penstock login');
+    return this.own;
   }
 }
 

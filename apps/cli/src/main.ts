@@ -42,14 +42,17 @@ const program = new Command('penstock')
   .showHelpAfterError('(--help shows what there is)')
   .exitOverride();
 
+let api: Api | undefined;
+
 const context: Context = {
   api() {
-    const { api, data } = program.opts<{ api?: string; data: string }>();
-    const address = api ?? env['PENSTOCK_API'] ?? readEndpoints(data)?.api;
+    if (api !== undefined) return api;
+    const { api: named, data } = program.opts<{ api?: string; data: string }>();
+    const address = named ?? env['PENSTOCK_API'] ?? readEndpoints(data)?.api;
     if (address === undefined) {
       throw new AppError('unavailable', 'no API is known: run npm start here, or name one with --api');
     }
-    return new Api(address, env);
+    return (api = new Api(address, env));
   },
   output() {
     return {
