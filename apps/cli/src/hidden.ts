@@ -7,6 +7,10 @@ import { AppError } from '@penstock/domain/errors';
 /** What cannot be a password, a code or an address any more. */
 const INPUT_CHARACTERS_MAX = 65_536;
 
+const PASSWORD = 'Password: ';
+export const APP_CODE = 'Code of your authenticator app: ';
+const RECOVERY_CODE = 'Recovery code: ';
+
 /** The answer to `question`. Throws invalid_input when it is given up (Ctrl-C, Ctrl-D). */
 export async function readHidden(question: string): Promise<string> {
   if (!process.stdin.isTTY) return readInput();
@@ -38,6 +42,45 @@ export async function readHiddenAll(questions: readonly string[]): Promise<strin
   if (answers.length !== questions.length)
     throw new AppError('invalid_input', `standard input must have ${questions.length} lines`);
   return answers;
+}
+
+/** How a secret is asked for by an option: there is none but `-`, so that nobody sees it among the arguments. */
+export type Asked = string | true;
+
+export interface ProofOptions {
+  code?: Asked;
+  recoveryCode?: Asked;
+}
+
+export interface Proof {
+  password: string;
+  code?: string;
+  recoveryCode?: string;
+}
+
+/**
+ * The password and what the options announce beside it; from a script the password and the code as two lines of standard
+ * input. Throws invalid_input for a code that is an argument.
+ */
+export async function readProof({ code, recoveryCode }: ProofOptions): Promise<Proof> {
+  refuseArgument('--code', code);
+  refuseArgument('--recovery-code', recoveryCode);
+  if (code !== undefined && recoveryCode !== undefined)
+    throw new AppError('invalid_input', 'give a code or a recovery code, not both');
+  if (code === undefined && recoveryCode === undefined) return { password: await readHidden(PASSWORD) };
+  const kind = code === undefined ? RECOVERY_CODE : APP_CODE;
+  const [password = '', answer = ''] = await readHiddenAll([PASSWORD, kind]);
+  return { password, [code === undefined ? 'recoveryCode' : 'code']: answer.trim() };
+}
+
+/** Throws invalid_input for a secret that is given as an argument. */
+export function refuseArgument(name: string, given: Asked | undefined): void {
+  if (given === undefined || given === true || given === '-') return;
+  const why = 'other users of this machine can read arguments';
+  throw new AppError(
+    'invalid_input',
+    `${name} takes no value, ${why}: it is asked for, or read from standard input`,
+  );
 }
 
 /** All of standard input without its last line break. */

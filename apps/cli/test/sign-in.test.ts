@@ -70,8 +70,11 @@ describe('signing in', () => {
     test('--code signs in; without it, and with one that was used, it does not', async () => {
       const person = await withPassword(world, world.platform, 'owner');
       const app = await setUpApp(world, person.token, person.password);
-      const signIn = (...more: string[]): ReturnType<Penstock['run']> =>
-        penstock.run(['login', '--email', person.email, ...more], person.password);
+      const signIn = (option?: string, code?: string): ReturnType<Penstock['run']> => {
+        const lines = [person.password, ...(code === undefined ? [] : [code])];
+        const words = option === undefined ? [] : [option, '-'];
+        return penstock.run(['login', '--email', person.email, ...words], `${lines.join('\n')}\n`);
+      };
       await anHourLater(world, clock, owner);
       const without = await signIn();
       expect([without.code, without.out]).toEqual([1, '']);
@@ -83,6 +86,34 @@ describe('signing in', () => {
       await anHourLater(world, clock, owner);
       const recovery = app.recoveryCodes[0] ?? '';
       expect(await signIn('--recovery-code', recovery)).toMatchObject({ code: 0 });
+    });
+
+    test.each([
+      ['login', '--email', 'a@example.org', '--code', '123456'],
+      ['login', '--email', 'a@example.org', '--recovery-code=abcd-efgh'],
+      ['totp', 'setup', '--code', '123456'],
+      ['totp', 'renew-codes', '--recovery-code', 'abcd-efgh'],
+      ['totp', 'remove', '--code=123456'],
+      ['totp', 'confirm', '123456'],
+    ])('a code that is an argument is refused: %s %s %s %s %s', async (...words) => {
+      const { code, out, err } = await penstock.run(words.filter(Boolean), 'a password\n');
+      expect([code, out]).toEqual([1, '']);
+      expect(err).toContain('takes no value, other users of this machine can read arguments');
+    });
+
+    test.runIf(hasTerminal)('--code without a value asks at a terminal and does not show it', async () => {
+      const person = await withPassword(world, world.platform, 'owner');
+      const app = await setUpApp(world, person.token, person.password);
+      await anHourLater(world, clock, owner);
+      const running = penstock.onTerminal('login', '--email', person.email, '--code');
+      await running.until(asked);
+      running.type(`${person.password}\r`);
+      await running.until((all) => all.includes('authenticator app: '));
+      const code = app.code();
+      running.type(`${code}\r`);
+      const { out } = await running.ended;
+      expect(out).toContain(`signed in as ${person.email}`);
+      expect(out).not.toContain(code);
     });
 
     test.runIf(hasTerminal)(
@@ -108,18 +139,23 @@ describe('signing in', () => {
     const person = await withPassword(world, world.platform, 'owner');
     const run = (...args: string[]): ReturnType<Penstock['run']> =>
       penstock.run(['--json', ...args], person.password);
+    const proven = (code: string, ...args: string[]): ReturnType<Penstock['run']> =>
+      penstock.run(['--json', ...args], `${person.password}\n${code}\n`);
     const signIn = ['login', '--email', person.email];
     await run(...signIn);
     const { secret } = JSON.parse((await run('totp', 'setup')).out) as { secret: string };
     const code = (): string => codeAt(secret, clock.now());
-    const confirmed = JSON.parse((await run('totp', 'confirm', code())).out) as { recoveryCodes: string[] };
+    const answer = await penstock.run(['--json', 'totp', 'confirm', '-'], code());
+    const confirmed = JSON.parse(answer.out) as { recoveryCodes: string[] };
     expect(confirmed.recoveryCodes).toHaveLength(10);
     expect(JSON.parse((await run('totp', 'show')).out)).toEqual({ enabled: true, recoveryCodesLeft: 10 });
     expect((await run(...signIn)).code).toBe(1);
     await anHourLater(world, clock, owner);
-    const renewed = JSON.parse((await run('totp', 'renew-codes', '--code', code())).out) as typeof confirmed;
+    const renewed = JSON.parse(
+      (await proven(code(), 'totp', 'renew-codes', '--code', '-')).out,
+    ) as typeof confirmed;
     const [recovery = ''] = renewed.recoveryCodes;
-    expect((await run('totp', 'remove', '--recovery-code', recovery)).code).toBe(0);
+    expect((await proven(recovery, 'totp', 'remove', '--recovery-code')).code).toBe(0);
     expect((await run(...signIn)).code).toBe(0);
   });
 

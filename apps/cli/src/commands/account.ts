@@ -1,14 +1,16 @@
 // One's own account: sessions, password, authenticator app.
 import type { Command } from 'commander';
 import { AppError } from '@penstock/domain/errors';
-import { readHidden, readHiddenAll } from '../hidden.js';
+import {
+  APP_CODE,
+  readHidden,
+  readHiddenAll,
+  readProof,
+  refuseArgument,
+  type ProofOptions,
+} from '../hidden.js';
 import type { Context } from '../context.js';
 import { printDone, printOne, printRows, printSecret } from '../output.js';
-
-interface Proof {
-  code?: string;
-  recoveryCode?: string;
-}
 
 export function accountCommands(program: Command, context: Context): void {
   const session = program.command('session').description('where you are signed in');
@@ -53,35 +55,37 @@ function totpCommands(program: Command, context: Context): void {
   const totp = program.command('totp').description('codes of an authenticator app at sign-in');
   const proven = (command: Command): Command =>
     command
-      .option('--code <code>', 'of the app that is in force')
-      .option('--recovery-code <code>', 'one of its recovery codes instead');
+      .option('--code [-]', 'with a code of the app that is in force: asked for, or the second line of input')
+      .option('--recovery-code [-]', 'with one of its recovery codes instead');
   totp
     .command('show')
     .description('whether one is in force, and how many recovery codes are left')
     .action(async () => printOne(context.output(), await context.api().client.totp.state()));
   proven(totp.command('setup'))
     .description('begin: the secret for the app; "totp confirm" puts it into force')
-    .action(async (proof: Proof) => {
-      const password = await readHidden('Password: ');
-      printSecret(context.output(), await context.api().client.totp.begin({ password, ...proof }));
+    .action(async (options: ProofOptions) => {
+      const proof = await readProof(options);
+      printSecret(context.output(), await context.api().client.totp.begin(proof));
     });
   totp
-    .command('confirm <code>')
-    .description('the code that the app shows now; the answer shows the recovery codes')
-    .action(async (code: string) =>
-      printSecret(context.output(), await context.api().client.totp.confirm({ code })),
-    );
+    .command('confirm [-]')
+    .description('asks for the code that the app shows now; the answer shows the recovery codes')
+    .action(async (given: string | undefined) => {
+      refuseArgument('confirm', given);
+      const code = (await readHidden(APP_CODE)).trim();
+      printSecret(context.output(), await context.api().client.totp.confirm({ code }));
+    });
   proven(totp.command('renew-codes'))
     .description('new recovery codes; the old ones open nothing any more')
-    .action(async (proof: Proof) => {
-      const password = await readHidden('Password: ');
-      printSecret(context.output(), await context.api().client.totp.renewCodes({ password, ...proof }));
+    .action(async (options: ProofOptions) => {
+      const proof = await readProof(options);
+      printSecret(context.output(), await context.api().client.totp.renewCodes(proof));
     });
   proven(totp.command('remove'))
     .description('sign in with the password alone again')
-    .action(async (proof: Proof) => {
-      const password = await readHidden('Password: ');
-      await context.api().client.totp.remove({ password, ...proof });
+    .action(async (options: ProofOptions) => {
+      const proof = await readProof(options);
+      await context.api().client.totp.remove(proof);
       printDone(context.output(), 'removed');
     });
 }

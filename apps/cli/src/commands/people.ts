@@ -4,7 +4,7 @@ import { ProblemError } from '@penstock/client/transport';
 import { AppError } from '@penstock/domain/errors';
 import type { AuthWhoamiReply } from '@penstock/client/gen/api';
 import { allRows, readEndpoints, type Api } from '../api.js';
-import { readHidden } from '../hidden.js';
+import { APP_CODE, readHidden, readProof, type Proof, type ProofOptions } from '../hidden.js';
 import type { Context } from '../context.js';
 import { printDone, printOne, printRows, type Output } from '../output.js';
 
@@ -37,11 +37,14 @@ export function peopleCommands(program: Command, context: Context): void {
     .description('sign in; the password is asked for, or read from standard input')
     .requiredOption('--email <email>')
     .option('--tenant <id>', 'tenant to act in, when the account has several')
-    .option('--code <code>', 'code of the authenticator app; asked for in a terminal when it is needed')
-    .option('--recovery-code <code>', 'one of the recovery codes instead')
+    .option('--code [-]', 'with the code of the authenticator app; a terminal asks anyway when it is needed')
+    .option('--recovery-code [-]', 'with one of the recovery codes instead')
+    .addHelpText(
+      'after',
+      '\nA script gives the password, and the code behind it, as lines of standard input.',
+    )
     .action(async (options: SignInOptions) => {
-      const password = await readHidden('Password: ');
-      await signIn(context, options, password);
+      await signIn(context, options, await readProof(options));
       printDone(context.output(), `signed in as ${options.email}`);
     });
 
@@ -79,24 +82,22 @@ export function peopleCommands(program: Command, context: Context): void {
     .action(async () => printPerson(context.output(), await context.api().whoami()));
 }
 
-interface SignInOptions {
+interface SignInOptions extends ProofOptions {
   email: string;
   tenant?: string;
-  code?: string;
-  recoveryCode?: string;
 }
 
-async function signIn(context: Context, options: SignInOptions, password: string): Promise<void> {
-  const { email, tenant, code, recoveryCode } = options;
-  const proof = { ...(code !== undefined && { code }), ...(recoveryCode !== undefined && { recoveryCode }) };
+async function signIn(context: Context, options: SignInOptions, given: Proof): Promise<void> {
+  const { email, tenant } = options;
+  const { password, ...proof } = given;
   try {
     await context.api().signIn(email, password, tenant, proof);
   } catch (error) {
     if (error instanceof ProblemError && error.field === 'tenantId' && tenant === undefined)
       throw new AppError('invalid_input', 'this account has several tenants: name one with --tenant ID');
     const needsCode = error instanceof ProblemError && error.code === 'totp_required';
-    if (!needsCode || code !== undefined || recoveryCode !== undefined || !process.stdin.isTTY) throw error;
-    const asked = await readHidden('Code of your authenticator app: ');
+    if (!needsCode || Object.keys(proof).length > 0 || !process.stdin.isTTY) throw error;
+    const asked = await readHidden(APP_CODE);
     await context.api().signIn(email, password, tenant, { code: asked.trim() });
   }
 }
