@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { roles } from '@penstock/domain/terms';
 import type { TenantId } from '@penstock/domain/ids';
-import { id, idText, text } from '../http/fields.js';
+import { id, idText, name } from '../http/fields.js';
 import { permissions, type Permission } from '../permissions.js';
 import { exampleIds } from '../http/example-ids.js';
 import { CODE } from '../totp/codes.js';
@@ -30,10 +30,9 @@ const password = z
 export const givenPassword = password.min(1);
 
 /** A password to be set. */
-export const newPassword = password.min(
-  PASSWORD_CHARACTERS_MIN,
-  `must have at least ${PASSWORD_CHARACTERS_MIN} characters`,
-);
+export const newPassword = password
+  .min(PASSWORD_CHARACTERS_MIN, `must have at least ${PASSWORD_CHARACTERS_MIN} characters`)
+  .refine((value) => !/^[\s\p{Z}]*$/u.test(value), 'must not be spaces alone');
 
 /** Six digits of an authenticator app; people type a space in the middle. */
 export const code = z
@@ -92,4 +91,4 @@ export const whoami = z.strictObject({
   memberships: z.array(z.strictObject({ tenantId: idText, name: z.string(), role: z.enum(roles) })),
 });
 
-export const displayName = text(100);
+export const displayName = name;

@@ -34,7 +34,23 @@ export const text = (max: number) =>
     .max(max)
     .refine((value) => !/\p{Cc}/u.test(value) && value.isWellFormed(), 'must not hold control characters');
 
-export const name = text(100);
+/**
+ * Reads right to left, or is not there at all: a name with it looks like another. Overrides, isolates, direction marks,
+ * zero-width characters, soft hyphen, tags.
+ */
+const HIDDEN = /[\u00AD\u061C\u180E\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\u{E0000}-\u{E007F}]/u;
+/** Letters that a font draws as a gap, beside spaces and marks that stand alone. */
+const BLANK = /^[\s\p{Z}\p{M}\p{Default_Ignorable_Code_Point}\u2800]*$/u;
+
+/** What a person calls a thing or himself: kept without the blanks around it, with something to see in it. */
+export const name = z
+  .string()
+  .trim()
+  .min(1)
+  .max(100)
+  .refine((value) => !/\p{Cc}/u.test(value) && value.isWellFormed(), 'must not hold control characters')
+  .refine((value) => !HIDDEN.test(value), 'must not hold invisible characters')
+  .refine((value) => !BLANK.test(value), 'must not be empty');
 
 /** A moment from outside. */
 export const time = z.iso.datetime({ offset: true }).transform((value) => new Date(value));
