@@ -31,16 +31,6 @@ export class Database {
     return this.#open(actor, { tenantId: actor.tenantId, accountId }, work);
   }
 
-  /**
-   * Committed when it resolves, in a request with an Idempotency-Key too: for what another process has to find. Not
-   * undone when the request fails later, and done again by a repetition of one whose answer was not kept.
-   */
-  committed<T>(actor: Actor, work: (acting: Acting) => Promise<T>): Promise<T> {
-    const at = new Date(this.context.clock.now());
-    const settings = this.settings(actor);
-    return withTransaction(this.context.pool, (client) => work({ actor, client, at }), settings);
-  }
-
   #open<T>(actor: Actor, settings: TransactionSettings, work: (acting: Acting) => Promise<T>): Promise<T> {
     const at = new Date(this.context.clock.now());
     // A request with an Idempotency-Key has one transaction for all that it does, and for its answer.

@@ -1,7 +1,8 @@
 // Idempotency-Key on every mutation that does not say `withoutKey`: the first request with a key does the work, every
 // repetition within a day gets its answer, status and body, refusals included; the same key with another request is
-// refused. Across processes and through a crash, since key, effect and answer are one transaction. Not kept, because
-// nothing happened: input that was refused before any work began, and what asks to be tried again.
+// refused. Across processes and through a crash, since key, effect and answer are one transaction; one that waits for
+// another process (keyed-transaction.ts `apart`) claims its key, waits with nothing held and keeps its answer in a
+// second one. Not kept, because nothing happened: input refused before any work began, and what is to be tried again.
 import { createHmac, hkdfSync } from 'node:crypto';
 import {
   Injectable,
@@ -26,7 +27,7 @@ import { declarationOf } from '../http/require.decorator.js';
 import { isInputRefusal } from '../http/validation.pipe.js';
 import { wireText } from '../http/wire-text.js';
 import { claimKey, insertKeptAnswer, type KeyPlace, type StoredRow } from './idempotency.store.js';
-import { KeyedTransaction } from './keyed-transaction.js';
+import { Apart, KeyedTransaction } from './keyed-transaction.js';
 import { StoredAnswer } from './stored-answer.js';
 
 const MUTATIONS: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
@@ -47,6 +48,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
   readonly #secret: Buffer;
   /** A keyed request holds a connection while its handler may want a second: half the pool, so that nobody starves. */
   readonly #places: Places;
+  /** Keys whose requests wait for another process; taken while the key is locked, so that no second one waits too. */
+  readonly #apart = new Set<string>();
 
   constructor(private readonly context: Context) {
     const { DATA_KEY, DATABASE_CONNECTIONS } = context.config;
@@ -84,19 +87,24 @@ export class IdempotencyInterceptor implements NestInterceptor {
       request.body === undefined ? '' : canonicalJson(request.body),
     );
     const settings = { tenantId: place.tenantId, accountId: actor.accountId ?? '' };
-    const run = (): Promise<Ended> =>
+    const name = place.keyHash.toString('hex');
+    const run = (work: () => Promise<unknown>, isSecond: boolean): Promise<Ended> =>
       withTransaction(
         this.context.pool,
         async (client) => {
-          const { locked, answer } = await claimKey(client, place);
+          const { locked, answer } = await claimKey(client, place, isSecond);
           if (answer !== null) throw new NotKept(this.#replay(place, requestHash, answer));
-          if (!locked) {
+          if (!locked || (!isSecond && this.#apart.has(name))) {
             throw new AppError('pending', 'the first request with this Idempotency-Key is still under way', {
               ...{ field: 'Idempotency-Key', retryAfterMs: RETRY_AFTER_MS },
             });
           }
           const keyed = new KeyedTransaction(client);
-          const ended = await keyed.run(() => this.#handle(next, reply, request.id));
+          const ended = await keyed.run(() => this.#ended(work, reply, request.id));
+          if (ended instanceof Apart) {
+            this.#apart.add(name);
+            throw new NotKept(ended);
+          }
           if ('error' in ended && !isKept(ended.error)) throw new NotKept(ended.error);
           const row = this.#row(place, requestHash, ended);
           const at = new Date(this.context.clock.now());
@@ -105,18 +113,33 @@ export class IdempotencyInterceptor implements NestInterceptor {
         },
         settings,
       );
-    const ended = await this.#places.with(run).catch((error: unknown) => {
-      throw error instanceof NotKept ? error.reason : error;
-    });
-    if ('error' in ended) throw ended.error;
-    return ended.value;
+    const transact = async (work: () => Promise<unknown>, isSecond: boolean): Promise<unknown> => {
+      const ended = await this.#places
+        .with(() => run(work, isSecond))
+        .catch((error: unknown) => {
+          throw error instanceof NotKept ? error.reason : error;
+        });
+      if ('error' in ended) throw ended.error;
+      return ended.value;
+    };
+    try {
+      return await transact(() => lastValueFrom(next.handle(), { defaultValue: undefined }), false);
+    } catch (error) {
+      if (!(error instanceof Apart)) throw error;
+      try {
+        return await transact(await finishOf(error), true);
+      } finally {
+        this.#apart.delete(name);
+      }
+    }
   }
 
-  async #handle(next: CallHandler, reply: FastifyReply, requestId: string): Promise<Ended> {
+  async #ended(work: () => Promise<unknown>, reply: FastifyReply, requestId: string): Promise<Ended | Apart> {
     try {
-      const value: unknown = await lastValueFrom(next.handle(), { defaultValue: undefined });
+      const value = await work();
       return { value, status: reply.statusCode, headers: keptHeaders(reply), text: wireText(value) };
     } catch (error) {
+      if (error instanceof Apart) return error;
       const problem = asAppError(error);
       const headers = { 'content-type': PROBLEM_TYPE };
       return { error, status: problem.httpStatus, headers, text: problemText(problem, requestId) };
@@ -160,6 +183,16 @@ type Ended = Answered & ({ value: unknown } | { error: unknown });
 
 /** Answers that mean "the same again, later". */
 const LATER: ReadonlySet<ErrorCode> = new Set(['unavailable', 'rate_limited', 'pending']);
+
+/** What is left to do when the other process has answered: its refusal is kept like any other. */
+async function finishOf({ ask }: Apart): Promise<() => Promise<unknown>> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!isKept(error)) throw error;
+    return () => Promise.reject(error as Error);
+  }
+}
 
 function isKept(error: unknown): boolean {
   return !isInputRefusal(error) && !LATER.has(asAppError(error).code);

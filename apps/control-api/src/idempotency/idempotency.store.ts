@@ -21,6 +21,10 @@ const lockKey = statement<{ locked: boolean }>(
   'idempotency.lock',
   `SELECT pg_try_advisory_xact_lock($1::bigint) AS locked`,
 );
+const awaitKey = statement<{ locked: boolean }>(
+  'idempotency.await',
+  `SELECT true AS locked FROM pg_advisory_xact_lock($1::bigint)`,
+);
 const selectAnswer = statement<StoredRow>(
   'idempotency.get',
   `SELECT request_hash AS "requestHash", status, headers, body FROM idempotency_key
@@ -32,12 +36,16 @@ const insertAnswer = statement(
    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 );
 
-/** Takes the key until the transaction ends, and reads its answer. `locked` false: another request has it now. */
+/**
+ * Takes the key until the transaction ends, and reads its answer. `locked` false: another request has it now. With
+ * `wait` it is taken in any case, after whoever has it.
+ */
 export async function claimKey(
   client: Client,
   { tenantId, actorId, keyHash }: KeyPlace,
+  wait: boolean,
 ): Promise<{ locked: boolean; answer: StoredRow | null }> {
-  const [lock] = await run(client, lockKey, [keyHash.readBigInt64BE(0)]);
+  const [lock] = await run(client, wait ? awaitKey : lockKey, [keyHash.readBigInt64BE(0)]);
   // A statement of its own: it must see what the holder before us committed.
   const rows = await run(client, selectAnswer, [tenantId, actorId, keyHash]);
   return { locked: lock?.locked === true, answer: rows[0] ?? null };

@@ -1,5 +1,6 @@
 // What becomes of a node after its registration: who it serves (drain, maintenance), whether it is trusted (revoked,
-// attested again), whether its usage goes on (frozen streams). Every act holds the node's lock and is audited.
+// attested again), whether its usage goes on (frozen streams). Every act is audited and holds the node's lock, but for
+// revocation, which the scheduler does.
 import { Injectable } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';
 import type { NodeId } from '@penstock/domain/ids';
@@ -9,6 +10,7 @@ import { Context } from '../context.js';
 import { Database, type Acting } from '../database.js';
 import type { Actor } from '../http/actor.js';
 import { requireVersion } from '../http/entity-tag.js';
+import { apart } from '../idempotency/keyed-transaction.js';
 import { isOnline, reportedBy, type NodeReport } from './node-report.js';
 import {
   approveReattest,
@@ -29,6 +31,9 @@ export interface NodeStatus extends NodeConnections {
 
 @Injectable()
 export class NodeLifeService {
+  /** Nodes that the scheduler is asked to revoke now: one call each, whose outcome is that of all who ask meanwhile. */
+  readonly #revoking = new Map<NodeId, Promise<number>>();
+
   constructor(
     private readonly context: Context,
     private readonly database: Database,
@@ -59,22 +64,49 @@ export class NodeLifeService {
   }
 
   /**
-   * Has the scheduler revoke the node's certificates and close its streams; it marks the node too. The wish is
-   * audited and committed first: a revocation is never done without a trace, and the scheduler, which locks the node,
-   * finds it free. Saying it again is safe.
+   * Has the scheduler revoke the node's certificates and close its streams; it marks the node too. The wish is audited
+   * and committed before it is asked, so that a revocation is never done without a trace, and the revocation when it
+   * has answered. Saying it again is safe. Throws unavailable when the scheduler does not answer.
    */
-  async revoke(
+  revoke(
     actor: Actor,
     nodeId: NodeId,
     reason: string,
   ): Promise<{ nodeId: NodeId; certificatesRevoked: number }> {
-    await this.database.committed(actor, async (acting) => {
-      const { state } = await lockNode(acting, nodeId);
-      await nodeChanged(acting, nodeId);
-      const entry = { action: 'node.revoke', entity: 'node', entityId: nodeId };
-      await appendAudit(acting, { ...entry, before: { state }, after: { state: 'revoked', reason } });
+    return apart(async () => {
+      // Not locked: the scheduler may have the node, and whoever waits for it has a connection.
+      const { state, owned } = await this.database.read(actor, (acting) => getNode(acting, nodeId));
+      if (!owned) throw new AppError('forbidden', 'this node is shared: only the operator revokes it');
+      const other = this.#revoking.get(nodeId);
+      const certificatesRevoked = await (other ?? this.#askRevocation(actor, nodeId, state, reason));
+      return async () => {
+        const isChange = other === undefined && state !== 'revoked';
+        if (isChange) await this.#auditRevocation(actor, nodeId, state, { state: 'revoked', reason });
+        return { nodeId, certificatesRevoked };
+      };
     });
-    return { nodeId, certificatesRevoked: await this.scheduler.revokeNode(nodeId, reason) };
+  }
+
+  #askRevocation(actor: Actor, nodeId: NodeId, state: NodeRow['state'], reason: string): Promise<number> {
+    const ask = async (): Promise<number> => {
+      if (state !== 'revoked') await this.#auditRevocation(actor, nodeId, state, { reason });
+      return this.scheduler.revokeNode(nodeId, reason);
+    };
+    const asked = ask().finally(() => this.#revoking.delete(nodeId));
+    this.#revoking.set(nodeId, asked);
+    return asked;
+  }
+
+  /** The wish, or what came of it: only then the row says a new state. */
+  #auditRevocation(
+    actor: Actor,
+    nodeId: NodeId,
+    state: NodeRow['state'],
+    after: { reason: string; state?: 'revoked' },
+  ): Promise<void> {
+    const action = after.state === undefined ? 'node.ask_revoke' : 'node.revoke';
+    const entry = { action, entity: 'node', entityId: nodeId, before: { state }, after };
+    return this.database.transaction(actor, (acting) => appendAudit(acting, entry));
   }
 
   /** Only a revoked node is deleted. Its usage stays; what it could serve with goes. */

@@ -7,7 +7,7 @@ import { SchedulerAdminServiceClient } from '@penstock/rpc/gen/penstock/schedule
 import { Context } from '../context.js';
 import { keyedTransaction } from '../idempotency/keyed-transaction.js';
 
-const DEADLINE_MS = 5_000;
+const DEADLINE_MS = 2_000;
 
 @Injectable()
 export class SchedulerClient {
@@ -25,8 +25,8 @@ export class SchedulerClient {
 
   /** How many certificates were revoked. Throws AppError: unavailable when the scheduler does not answer. */
   async revokeNode(nodeId: NodeId, reason: string): Promise<number> {
-    // The scheduler would wait for what this request has locked, and this request for the scheduler.
-    if (keyedTransaction()?.begun === true) throw new Error('the scheduler is asked inside a transaction');
+    // The scheduler would wait for what this request has locked, and other requests for what this one holds.
+    if (keyedTransaction() !== undefined) throw new Error('the scheduler is asked inside a transaction');
     const request = { nodeId, reason };
     const answer = await callUnary(this.#client, this.#client.revokeNode, request, {
       deadlineMs: DEADLINE_MS,
