@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { member, memberPage } from '../src/members/members.schema.js';
 import { createWorld, type Person, type World } from './world.js';
@@ -126,4 +127,48 @@ test('409: the last owner neither steps down nor goes; with a second one he may'
   expect((await world.ask('DELETE', path(owner), { as: owner })).status).toBe(204);
   expect(await roleOf(owner)).toBeUndefined();
   expect((await world.ask('DELETE', path(second), { as: second })).status).toBe(409);
+});
+
+test('409: an owner who has no way to sign in yet does not count as the one who stays', async () => {
+  const tenantId = await world.tenant('kept');
+  const first = await world.person(tenantId, 'owner');
+  const second = await world.person(tenantId, 'owner');
+  const key = [second.accountId];
+  // As `owner recover` leaves a new one whose link was not opened.
+  await world.sql(`UPDATE account SET password_hash = 'none' WHERE account_id = $1`, key);
+  const leave = async (): Promise<number[]> => [
+    (await world.ask('PATCH', path(first), { as: first, body: { role: 'admin' } })).status,
+    (await world.ask('DELETE', path(first), { as: first })).status,
+  ];
+  expect(await leave()).toEqual([409, 409]);
+  // A provider that is switched off lets nobody in.
+  const providerId = randomUUID();
+  await world.sql(
+    `INSERT INTO identity_provider (tenant_id, identity_provider_id, name, issuer, client_id, secret_sealed, enabled, created_at)
+     VALUES ($1, $2, 'sso', 'https://sso.example.org', 'c', '', false, now())`,
+    [tenantId, providerId],
+  );
+  await world.sql(
+    `INSERT INTO identity_link (tenant_id, identity_provider_id, issuer, subject, account_id, created_at)
+     VALUES ($1, $2, 'https://sso.example.org', 's', $3, now())`,
+    [tenantId, providerId, second.accountId],
+  );
+  expect(await leave()).toEqual([409, 409]);
+  const down = async (): Promise<number> => {
+    const status = (await world.ask('PATCH', path(first), { as: first, body: { role: 'admin' } })).status;
+    await world.sql(`UPDATE member SET role = 'owner' WHERE account_id = $1`, [first.accountId]);
+    return status;
+  };
+  await world.sql('UPDATE identity_provider SET enabled = true WHERE identity_provider_id = $1', [
+    providerId,
+  ]);
+  expect(await down()).toBe(200);
+  await world.sql('DELETE FROM identity_link WHERE account_id = $1', key);
+  expect(await down()).toBe(409);
+  await world.sql(
+    `INSERT INTO passkey (account_id, passkey_id, credential_id, public_key, sign_count, transports, name, synced, created_at)
+     VALUES ($1, $2, '\\x01', '\\x01', 0, '{}', 'key', false, now())`,
+    [second.accountId, randomUUID()],
+  );
+  expect(await down()).toBe(200);
 });

@@ -163,6 +163,9 @@ async function insertTenant(pool: Pool, name: string): Promise<TenantId> {
   return tenantId;
 }
 
+/** Of a password that nobody knows: who signed in once has one. */
+const UNGUESSED_HASH = `$argon2id$v=19$m=65536,t=3,p=2$${'A'.repeat(22)}$${'A'.repeat(43)}`;
+
 async function insertPerson(
   pool: Pool,
   tokens: AccessTokens,
@@ -171,8 +174,8 @@ async function insertPerson(
 ): Promise<Person> {
   const accountId = newId<AccountId>();
   const familyId = randomUUID();
-  await pool.query(`INSERT INTO account (account_id, email, password_hash) VALUES ($1, $2, 'none')`, [
-    ...[accountId, `${accountId}@example.org`],
+  await pool.query(`INSERT INTO account (account_id, email, password_hash) VALUES ($1, $2, $3)`, [
+    ...[accountId, `${accountId}@example.org`, UNGUESSED_HASH],
   ]);
   await pool.query(`INSERT INTO member (tenant_id, account_id, role) VALUES ($1, $2, $3)`, [
     tenantId,

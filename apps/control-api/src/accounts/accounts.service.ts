@@ -9,6 +9,7 @@ import { listMemberships } from '../auth/session.store.js';
 import { Standings } from '../auth/standing.store.js';
 import { Database, type Acting } from '../database.js';
 import type { Actor } from '../http/actor.js';
+import { hasOtherOwner } from '../members/owners.store.js';
 import { endSessionsOfAccount } from '../sessions/sessions.store.js';
 import type { ChangedProfile } from './accounts.schema.js';
 import * as store from './accounts.store.js';
@@ -45,7 +46,8 @@ export class AccountsService {
   async disable(actor: Actor, accountId: AccountId): Promise<store.Account> {
     if (accountId === actor.accountId) throw new AppError('forbidden', 'nobody disables himself');
     const account = await this.#change(actor, accountId, async (acting, found) => {
-      if ((await store.lockOtherOwners(acting, accountId)) === 0) {
+      await store.lockOwners(acting);
+      if (!(await hasOtherOwner(acting, accountId))) {
         throw new AppError('conflict', 'the platform would have no owner');
       }
       const disabledAt = found.disabledAt ?? acting.at;

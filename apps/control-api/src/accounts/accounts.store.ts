@@ -41,14 +41,8 @@ const lockTenantRow = statement<{ tenantId: TenantId }>(
   'tenant.lock_for_owners',
   `SELECT tenant_id AS "tenantId" FROM tenant WHERE tenant_id = $1 FOR NO KEY UPDATE`,
 );
-const countOwners = statement<{ owners: number }>(
-  'member.count_other_owners',
-  `SELECT count(*)::int AS owners FROM member m JOIN account a ON a.account_id = m.account_id AND a.disabled_at IS NULL
-    WHERE m.tenant_id = $1 AND m.role = 'owner' AND m.account_id <> $2`,
-);
 
-/** Owners of the transaction's tenant who can sign in, without this account. Locks the tenant: owners do not change. */
-export async function lockOtherOwners({ actor, client }: Acting, accountId: AccountId): Promise<number> {
+/** Locks the transaction's tenant: its owners do not change any more. */
+export async function lockOwners({ actor, client }: Acting): Promise<void> {
   await run(client, lockTenantRow, [actor.tenantId]);
-  return (await run(client, countOwners, [actor.tenantId, accountId]))[0]?.owners ?? 0;
 }

@@ -14,6 +14,7 @@ import { requireOwnerLeft, requireRank } from './authority.js';
 import type { ChangedMember, MemberQuery } from './members.schema.js';
 import * as store from './members.store.js';
 import type { Member } from './members.store.js';
+import { hasOtherOwner } from './owners.store.js';
 
 @Injectable()
 export class MembersService {
@@ -40,7 +41,7 @@ export class MembersService {
       const before = await store.getMember(acting, accountId);
       requireVersion(ifMatch, before.version);
       requireRank(await store.rolesOfActor(acting), [before.role, role]);
-      requireOwnerLeft(before.role, role, await store.hasOtherOwner(acting, accountId));
+      requireOwnerLeft(before.role, role, await hasOtherOwner(acting, accountId));
       if (before.role === role) return before;
       await store.setMemberRole(acting, accountId, role);
       const after = await store.getMember(acting, accountId);
@@ -59,7 +60,7 @@ export class MembersService {
       const before = await store.getMember(acting, accountId);
       requireVersion(ifMatch, before.version);
       requireRank(await store.rolesOfActor(acting), [before.role]);
-      requireOwnerLeft(before.role, null, await store.hasOtherOwner(acting, accountId));
+      requireOwnerLeft(before.role, null, await hasOtherOwner(acting, accountId));
       await store.deleteMember(acting, accountId);
       // Else they would be good again on the day that he is invited again.
       const after = {

@@ -68,17 +68,6 @@ export async function rolesOfActor({ actor, client }: Acting): Promise<Role[]> {
   return [row?.own, platform].filter((role): role is Role => role !== null && role !== undefined);
 }
 
-const selectOwners = statement<{ accountId: AccountId }>(
-  'member.other_owners',
-  `SELECT m.account_id AS "accountId" FROM member m JOIN account a ON a.account_id = m.account_id
-    WHERE m.tenant_id = $1 AND m.role = 'owner' AND m.account_id <> $2 AND a.disabled_at IS NULL LIMIT 1`,
-);
-
-/** True when the tenant keeps an owner who can sign in without this account. Needs the tenant's row lock. */
-export async function hasOtherOwner({ actor, client }: Acting, id: AccountId): Promise<boolean> {
-  return (await run(client, selectOwners, [actor.tenantId, id])).length > 0;
-}
-
 const updateRole = statement(
   'member.set_role',
   `UPDATE member SET role = $3, version = version + 1 WHERE tenant_id = $1 AND account_id = $2`,
