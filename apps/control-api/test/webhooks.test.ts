@@ -63,6 +63,32 @@ test.each([
   expect([answer.status, answer.body['field']]).toEqual([400, field]);
 });
 
+test.each([
+  ['hooks.example.org', 'must be an address such as https://hooks.example.org/penstock'],
+  ['http://hooks.example.org/', 'must be an https address'],
+  ['https://hooks.example.org:22/', 'must be on port 443 or 8443'],
+  ['https://user@hooks.example.org/', 'must hold no user name or password'],
+  ['https://127.0.0.1:8443/', 'must hold a host name, not an IP address'],
+  ['https://2130706433/', 'must hold a host name, not an IP address'],
+  ['https://[::1]/', 'must hold a host name, not an IP address'],
+  ...['localhost:8443', 'LOCALHOST.', 'a.localhost', 'printer.local', 'metadata.google.internal'].map(
+    (host) => [
+      `https://${host}/`,
+      'must hold a public host name, not localhost or one of .local or .internal',
+    ],
+  ),
+  ['https://control-api/', 'must hold a full host name such as hooks.example.org'],
+])('the address %s is refused with the rule that it breaks', async (address, rule) => {
+  const refused = { status: 400, code: 'invalid_input', field: 'url', detail: `url: ${rule}` };
+  expect((await create({ url: address })).body).toMatchObject(refused);
+});
+
+test('names that only look like those of a home network are taken', async () => {
+  for (const host of ['localhost.example.org', 'mylocal.example', 'thelocal.se:8443', 'hooks.example.org.']) {
+    expect((await create({ url: `https://${host}/` })).status, host).toBe(201);
+  }
+});
+
 test('a wrong event is named by its place, and the answer tells nothing else', async () => {
   const made = await create();
   const path = `/api/v1/webhooks/${String(made.body['webhookId'])}`;

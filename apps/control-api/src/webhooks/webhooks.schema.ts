@@ -6,20 +6,31 @@ import { idText, name, pageReply, pageShape, timeText } from '../http/fields.js'
 const PORTS = new Set(['', '443', '8443']);
 const URL_MAX = 2_000;
 
+/** Names that lead to the machine itself or only within a network of somebody's own. */
+const HOME_NAME = /(^|\.)(localhost|local|internal)$/;
+
+/** What is wrong with the address of a webhook, in words; null when nothing is. */
+function urlFault(text: string): string | null {
+  const parsed = URL.canParse(text) ? new URL(text) : null;
+  if (parsed === null) return 'must be an address such as https://hooks.example.org/penstock';
+  if (parsed.protocol !== 'https:') return 'must be an https address';
+  if (parsed.username + parsed.password !== '') return 'must hold no user name or password';
+  if (!PORTS.has(parsed.port)) return 'must be on port 443 or 8443';
+  if (isIP(parsed.hostname.replace(/^\[|\]$/g, '')) !== 0) return 'must hold a host name, not an IP address';
+  const host = parsed.hostname.replace(/\.$/, '');
+  if (HOME_NAME.test(host))
+    return 'must hold a public host name, not localhost or one of .local or .internal';
+  return host.includes('.') ? null : 'must hold a full host name such as hooks.example.org';
+}
+
 /** Where a tenant's server listens. Whom that name leads to is checked when it is called (scheduler). */
 const url = z
   .string()
   .max(URL_MAX)
-  .refine((value) => {
-    const parsed = URL.canParse(value) ? new URL(value) : null;
-    return (
-      parsed !== null &&
-      parsed.protocol === 'https:' &&
-      PORTS.has(parsed.port) &&
-      parsed.username + parsed.password === '' &&
-      isIP(parsed.hostname.replace(/^\[|\]$/g, '')) === 0
-    );
-  }, 'must be an https URL on port 443 or 8443 with a host name and no user name or password');
+  .superRefine((value, context) => {
+    const message = urlFault(value);
+    if (message !== null) context.addIssue({ code: 'custom', message });
+  });
 
 const escaped = eventPatterns.map((name) => name.replace(/[.*]/g, '\\$&'));
 const anEvent = new RegExp(`^(${escaped.join('|')})$`);
