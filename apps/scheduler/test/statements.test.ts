@@ -269,7 +269,7 @@ describe('statements', () => {
       const made = await replaceKey(world).finally(() => world.query('COMMIT'));
       await other.query('ROLLBACK');
       expect(await closing).toBeGreaterThan(0);
-      const [row] = (await statements(tenantId)).slice(-1) as [StatementRow];
+      const [row] = (await statements(tenantId)).slice(-1) as unknown as [StatementRow];
       expect(row.public_key).toEqual(made.publicKey);
       expect((await verifyStatement(file(tenantId, row))).problem).toBeNull();
     } finally {
