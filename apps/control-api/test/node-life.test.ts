@@ -174,7 +174,10 @@ test('409: names of nodes and groups that people take for the same are one name;
     ['POST', '/api/v1/node-groups'],
     ['PATCH', `/api/v1/node-groups/${own.nodeGroupId}`],
   ] as const) {
-    expect((await ask(method, path, { name: 'i\u0302LE' })).body).toMatchObject({ status: 409, field: 'name' });
+    expect((await ask(method, path, { name: 'i\u0302LE' })).body).toMatchObject({
+      status: 409,
+      field: 'name',
+    });
   }
   const renamed = await ask('PATCH', `/api/v1/node-groups/${String(group['nodeGroupId'])}`, { name: 'île' });
   expect(nodeGroup.parse(renamed.body)).toMatchObject({ name: 'île', version: 2 });
