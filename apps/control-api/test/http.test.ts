@@ -47,6 +47,9 @@ test('the root is a page of ours that runs nothing, leads to the reference and t
   expect(policy).not.toMatch(/script-src|connect-src|unsafe/);
   expect(answer.text).not.toMatch(/<script|src=|https?:/);
   expect(answer.text).toContain('./penstock login');
+  // On a narrow window the commands are wrapped: neither they nor the page have a scrollbar.
+  expect(/^pre \{[^}]*white-space: pre-wrap; overflow-wrap: anywhere;/m.test(style)).toBe(true);
+  expect(style).toMatch(/^body \{[^}]*grid-template-columns: minmax\(0, 1fr\)/m);
   const links = [...answer.text.matchAll(/href="([^"]+)"/g)].map((match) => match[1] ?? '');
   expect(links).toEqual(['api/v1/reference', 'api/v1/openapi.json']);
   for (const link of links) expect((await world.ask('GET', `/${link}`)).status).toBe(200);

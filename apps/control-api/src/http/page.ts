@@ -9,7 +9,8 @@ const style = `
 @media (prefers-color-scheme: dark) { :root { --ink: #e7efec; --soft: #9fb1aa; --paper: #0e1614; --card: #16211e;
   --line: #2d3d38; --gate: #3bbf9f; --gate-ink: #06231c; --bad: #ff8a80; --good: #3bbf9f; } }
 * { box-sizing: border-box; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 24px; background: var(--paper);
+body { margin: 0; min-height: 100vh; display: grid; grid-template-columns: minmax(0, 1fr); place-items: center;
+  padding: 24px; background: var(--paper);
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { width: 100%; max-width: 440px; background: var(--card); border: 1px solid var(--line); border-radius: 14px;
   padding: 32px; box-shadow: 0 12px 40px rgb(0 0 0 / .06); }
@@ -18,7 +19,8 @@ main { width: 100%; max-width: 440px; background: var(--card); border: 1px solid
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 20px 0 6px; }
 h2 { font-size: 1.05rem; margin: 24px 0 4px; }
 a { color: var(--gate); }
-pre { margin: -8px 0 20px; padding: 12px 14px; overflow-x: auto; background: var(--paper);
+pre { margin: -8px 0 20px; padding: 12px 14px; white-space: pre-wrap; overflow-wrap: anywhere;
+  background: var(--paper);
   border: 1px solid var(--line); border-radius: 8px; }
 pre code { padding: 0; border: 0; background: none; }
 p { margin: 0 0 20px; color: var(--soft); }
