@@ -6,7 +6,7 @@ import { hashSync, verifySync } from '@node-rs/argon2';
 import type { HashAnswer, HashJob } from './hashing.js';
 
 /** On Linux a thread's own, and of the threads that it starts; elsewhere the whole process must not be slowed. */
-const NICE = 10;
+const NICE = 19;
 /** The library's number of Argon2id. */
 const ARGON2ID = 2;
 
