@@ -13,7 +13,10 @@ const verbs = {
   join_token: ['create', 'revoke'],
   machine_token: ['create', 'revoke'],
   member: ['delete', 'update'],
-  node: [...['activate', 'approve_reattest', 'create', 'delete', 'drain', 'maintenance', 'revoke'], 'update'],
+  node: [
+    ...['activate', 'approve_reattest', 'ask_revoke', 'create', 'delete', 'drain', 'maintenance', 'revoke'],
+    'update',
+  ],
   node_group: ['add_node', 'create', 'delete', 'remove_node', 'update'],
   owner: ['recover'],
   passkey: ['create', 'delete'],
