@@ -390,11 +390,13 @@ describe.skipIf(bin === '')('the Xray driver on a real Xray', () => {
     'another user of the machine reaches neither the API nor what lies beside it (as root) [R1-27]',
     async () => {
       await engine.start([newAccess()]);
+      // Begun as root, since another user need not reach the program itself (a clone under /root).
       const connect = (uid: number): string => {
-        const script = `const s = require('node:net').connect(process.argv[1]);
+        const script = `process.setgroups([]); process.setgid(${uid}); process.setuid(${uid});
+          const s = require('node:net').connect(process.argv[1]);
           s.on('connect', () => { console.log('connected'); s.destroy(); }); s.on('error', (e) => console.log(e.code));`;
         const { stdout } = spawnSync(process.execPath, ['-e', script, join(options.dir, 'api.sock')], {
-          ...{ uid, gid: uid, cwd: '/', encoding: 'utf8' },
+          ...{ cwd: '/', encoding: 'utf8' },
         });
         return stdout.trim();
       };
