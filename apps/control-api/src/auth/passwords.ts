@@ -1,4 +1,4 @@
-// Password hashing: Argon2id, few at a time. One hash costs 64 MiB and about 60 ms of two cores, so a flood of sign-ins
+// Password hashing: Argon2id, few at a time. One hash costs 64 MiB and about 75 ms of a core, so a flood of sign-ins
 // waits in a short queue and is then told to come back, rather than taking the machine's memory.
 import { Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { AppError } from '@penstock/domain/errors';

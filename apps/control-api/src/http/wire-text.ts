@@ -1,8 +1,8 @@
 // How an answer is written: JSON with bytes and revisions, which are bigint inside, as decimal strings.
 
 /**
- * A copy of which JSON.stringify has nothing to ask: text for each bigint and Date. A third of the time of handing it
- * the value itself (1.8 µs instead of 5.4 for a subscription), which looks for toJSON everywhere.
+ * A copy of which JSON.stringify has nothing to ask: text for each bigint and Date. About half the time of handing it
+ * the value itself, which looks for toJSON everywhere (2.7 µs instead of 5.4 for a subscription).
  */
 function plain(value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();
